@@ -1,0 +1,181 @@
+//! The core: one owner of map, open segments and in-flight records. Tasks of one executor share it; each
+//! touches a part of its state in a closure, and no borrow outlives an await.
+
+use super::checkpoint::Cut;
+use crate::error::{Error, Kind, Result};
+use crate::format::tables::{DamageCause, DamageRecord};
+use crate::log::{Buffered, Log};
+use crate::map::{Catalog, PageCache};
+use crate::runtime::{Env, Owned, Signal};
+use crate::space::Reserve;
+use crate::stripe::Stripes;
+use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, VolumeId};
+use crate::zoo::Bugs;
+
+/// Limits that are stated at open (rule 11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Bytes of accepted writes that wait in memory.
+    pub write_buffer: u64,
+    /// Bytes of map pages kept in memory.
+    pub map_cache: u64,
+    /// Entries of the overlay that waits to be merged.
+    pub overlay: u64,
+    /// Planted bugs, for measuring the tests.
+    pub bugs: Bugs,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { write_buffer: 128 << 20, map_cache: 256 << 20, overlay: 1 << 18, bugs: Bugs::NONE }
+    }
+}
+
+/// What the writer and the checkpoint are doing.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Someone writes a checkpoint or evicts a member.
+    pub(super) busy: bool,
+    /// Someone flushes the members for the log.
+    pub(super) flushing: bool,
+    /// No new records: a member is being evicted.
+    pub(super) halted: bool,
+    /// The array takes no more writes, and why.
+    pub(super) failed: Option<Error>,
+    /// The array was closed.
+    pub(super) closed: bool,
+    /// Checkpoints written since the array was opened.
+    pub checkpoints: u64,
+    /// Members evicted since the array was opened.
+    pub evictions: u64,
+    /// User bytes accepted since the array was opened.
+    pub accepted: u64,
+}
+
+/// Where the segment table's and the checkpoint's own records go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MetaStream {
+    pub(super) segment: Option<SegmentId>,
+}
+
+/// An open array.
+pub struct Core {
+    pub(super) env: Env,
+    pub(super) stripes: Stripes,
+    pub(super) log: Owned<Log>,
+    pub(super) catalog: Owned<Catalog>,
+    pub(super) cache: Owned<PageCache>,
+    pub(super) progress: Owned<Progress>,
+    pub(super) meta: Owned<[MetaStream; 2]>,
+    /// Something changed that somebody may wait for.
+    pub(super) changed: Signal,
+    pub(super) config: Config,
+    pub(super) nonce: Nonce,
+    pub(super) reserve: Reserve,
+    /// Leaves that the overlay may touch before it is merged.
+    pub(super) leaves_max: u64,
+    /// What the checkpoint being written covers; kept when an attempt fails.
+    pub(super) cut: Owned<Option<Cut>>,
+    pub(super) read_only: bool,
+}
+
+impl Core {
+    /// Redundancy, and what it did.
+    pub fn stripes(&self) -> &Stripes {
+        &self.stripes
+    }
+
+    /// The volumes.
+    pub fn catalog(&self) -> &Owned<Catalog> {
+        &self.catalog
+    }
+
+    /// What the writer did.
+    pub fn progress(&self) -> Progress {
+        self.progress.with(|progress| progress.clone())
+    }
+
+    /// The ports of time and chance.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Whether writes are refused, and why.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`], [`Kind::Closed`], or what made the array fail.
+    pub fn writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::new(Kind::ReadOnly, "the array is open for reading only"));
+        }
+        self.progress.with(|progress| match (&progress.failed, progress.closed) {
+            (Some(error), _) => Err(error.clone()),
+            (None, true) => Err(Error::new(Kind::Closed, "the array is closed")),
+            (None, false) => Ok(()),
+        })
+    }
+
+    pub(super) fn fail(&self, error: &Error) {
+        self.progress.with(|progress| {
+            progress.failed.get_or_insert_with(|| error.clone());
+        });
+        self.changed.notify_all();
+    }
+
+    /// The scheme of a volume's stream.
+    pub(super) fn scheme(&self, volume: VolumeId) -> Result<Scheme> {
+        self.catalog.with(|catalog| catalog.get(volume).map(|volume| volume.scheme))
+    }
+
+    /// The turn to write a checkpoint or to evict: one at a time.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        loop {
+            let listen = self.changed.listen();
+            if self.progress.with(|progress| !std::mem::replace(&mut progress.busy, true)) {
+                return Turn(self);
+            }
+            listen.await;
+        }
+    }
+
+    /// What the write buffer says of a block.
+    pub(crate) fn buffered(&self, scheme: Scheme, volume: VolumeId, lba: Lba) -> Option<Buffered> {
+        self.log.with(|log| log.get(scheme, volume, lba))
+    }
+
+    /// Remembers that a block is lost.
+    pub(crate) fn note_loss(&self, volume: VolumeId, lba: Lba) {
+        let cause = DamageCause::BeyondTolerance;
+        let time = self.env.clock.wall_seconds();
+        let record = DamageRecord { volume, lba, blocks: 1, cause, time };
+        self.catalog.with(|catalog| catalog.record_damage(record));
+    }
+
+    /// Flushes everything, writes a last checkpoint and stops the writer.
+    ///
+    /// # Errors
+    /// When something accepted could not be made durable.
+    pub async fn close(&self) -> Result<()> {
+        if !self.read_only {
+            self.flush_all().await?;
+            self.checkpoint().await?;
+        }
+        self.progress.with(|progress| progress.closed = true);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// The number known durable, to be told in records.
+    pub(super) fn durable(&self, volume: VolumeId) -> Number {
+        self.catalog.with(|catalog| catalog.get(volume).map_or(Number(0), |volume| volume.durable))
+    }
+}
+
+pub(super) struct Turn<'a>(&'a Core);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.progress.with(|progress| progress.busy = false);
+        self.0.changed.notify_all();
+    }
+}

@@ -1,0 +1,15 @@
+//! The order: data durable, then records, then roots. The core that owns all state of an open array, its
+//! writer, its checkpoint, its way back after a crash.
+
+mod admit;
+mod check;
+mod checkpoint;
+mod core;
+mod mount;
+mod pages;
+mod sink;
+mod writer;
+
+pub use self::core::{Config, Core, Progress};
+pub(crate) use admit::check_range;
+pub use mount::{CreateOptions, OpenOptions, create, open};

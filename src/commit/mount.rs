@@ -1,0 +1,415 @@
+//! Making an array, and coming back to one: after a clean close, after a crash, after a crash on the way.
+//!
+//! The order: elect the superblock; make a new epoch durable on every member in use (rule 8); load the
+//! segment table; replay the log; give what is kept its full redundancy; commit. Only then is anything
+//! served: what was cut stays cut. A crash anywhere here leads back to the same start, because the old
+//! checkpoint stays the root, and what it says the log entered is not overwritten, until the new one is
+//! durable.
+
+use super::admit::reserve;
+use super::checkpoint::addresses;
+use super::core::{Config, Core, Progress};
+use crate::device::{Aligned, Device, DeviceError, write_full};
+use crate::error::{Error, Kind, Result};
+use crate::format::page::{Key, TreeId, Value};
+use crate::format::record::Change;
+use crate::format::superblock::{Checkpoint, Features, MemberState, Root, Superblock};
+use crate::format::tables::{DamageCause, DamageRecord, SegmentRecord, VolumeRecord};
+use crate::layout::{Geometry, default_chunk_blocks, ring_offsets};
+use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, CHUNKS_MAX, MEMBERS_MAX, RING_BYTES};
+use crate::log::{Log, Replayed, replay};
+use crate::map::{Catalog, PageCache, Tree};
+use crate::pool::{Candidate, Election, Pool, elect, new_member, read_rings};
+use crate::runtime::{Env, Owned, Signal, join_all};
+use crate::space::{Purpose, Segment, Space};
+use crate::stripe::{Stripes, View};
+use crate::types::{Epoch, Lba, Nonce, Number, Row, Scheme, SegmentId, Sequence, Slot, Uuid, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Segment numbers of one opening: the opening's epoch in the upper half, so that no opening reuses those of
+/// another, not even of one that died before its first checkpoint.
+const SEGMENTS_PER_EPOCH: u32 = 32;
+
+/// What a new array is to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateOptions {
+    /// Its name.
+    pub name: String,
+    /// The scheme of volumes that name none, and the protection of metadata.
+    pub scheme: Scheme,
+    /// Blocks of a chunk; chosen from the members' sizes when `None`.
+    pub chunk_blocks: Option<u32>,
+    /// A failure-domain label for each member; none when empty.
+    pub labels: Vec<String>,
+}
+
+/// How an array is to be opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Write nothing at all, not even an epoch. Data that waits in the log is found all the same.
+    pub read_only: bool,
+    /// The array, where members of several are given.
+    pub array: Option<Uuid>,
+    /// Limits.
+    pub config: Config,
+}
+
+/// The protection of metadata: that of the data, and two copies at least where there are two members.
+fn meta_scheme(scheme: Scheme, members: usize) -> Scheme {
+    if scheme.m() == 0 && members > 1 { Scheme::MIRROR } else { scheme }
+}
+
+/// Writes the first superblocks of a new array. Whatever the members held is gone.
+///
+/// # Errors
+/// [`Kind::Invalid`] for too few, too many or too small members, [`Kind::Io`] when one fails.
+pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) -> Result<Uuid> {
+    let CreateOptions { name, scheme, chunk_blocks, labels } = options;
+    if members.len() > MEMBERS_MAX || members.len() < usize::from(scheme.width()) {
+        return Err(Error::invalid(format!(
+            "{scheme} needs {} to {MEMBERS_MAX} members, {} are given",
+            scheme.width(),
+            members.len()
+        )));
+    }
+    let sizes: Vec<u64> = members.iter().map(|member| member.device.len()).collect();
+    let chunk_blocks = chunk_blocks.unwrap_or_else(|| default_chunk_blocks(&sizes));
+    if !(CHUNK_BLOCKS_MIN..=CHUNK_BLOCKS_MAX).contains(&chunk_blocks) || !chunk_blocks.is_power_of_two() {
+        return Err(Error::invalid(format!(
+            "a chunk has {CHUNK_BLOCKS_MIN} to {CHUNK_BLOCKS_MAX} blocks, a power of two, not {chunk_blocks}"
+        )));
+    }
+    let geometry = Geometry { chunk_blocks };
+    let random = || u128::from(env.entropy.next_u64()) << 64 | u128::from(env.entropy.next_u64());
+    let mut table = Vec::with_capacity(members.len());
+    for (index, member) in members.iter().enumerate() {
+        let chunks = geometry.chunks_on(member.device.len());
+        if chunks < 16 {
+            return Err(Error::invalid(format!("{} is too small to be a member", member.path)));
+        }
+        let label = labels.get(index).cloned().unwrap_or_default();
+        table.push(new_member(Uuid::from_random(random()), chunks, &member.path, label));
+    }
+    if table.iter().map(|record| u64::from(record.chunks)).sum::<u64>() > CHUNKS_MAX {
+        return Err(Error::invalid(format!("more than {CHUNKS_MAX} chunks; choose a larger chunk size")));
+    }
+    let space = Space::new(chunk_blocks, &table, SegmentId(0))?;
+    let nonce = Nonce(env.entropy.next_u64());
+    let superblock = Superblock {
+        features: Features::default(),
+        array: Uuid::from_random(random()),
+        name,
+        slot: Slot(0),
+        chunk_blocks,
+        default_scheme: scheme,
+        meta_scheme: meta_scheme(scheme, members.len()),
+        epoch: Epoch(0),
+        nonce,
+        commit: 0,
+        history: Vec::new(),
+        members: table,
+        checkpoint: Checkpoint {
+            generation: 0,
+            nonce,
+            next_segment: SegmentId(0),
+            next_sequence: Sequence(0),
+            next_volume: 1,
+            segments: None,
+            volumes: None,
+            damage: None,
+            boot: Vec::new(),
+            runway: space.plan_runway(&[]),
+        },
+    };
+    let array = superblock.array;
+    let wipes = members.iter().map(|member| {
+        let (device, path) = (member.device.clone(), member.path.clone());
+        async move { wipe(device.as_ref()).await.map_err(|error| Error::io(format!("{path}: {error}"))) }
+    });
+    for outcome in join_all(wipes.collect()).await {
+        outcome?;
+    }
+    let devices = members.iter().map(|member| Some(member.device.clone())).collect();
+    let pool = Pool::new(superblock, devices);
+    pool.publish(None).await?;
+    if pool.active().len() < members.len() {
+        return Err(Error::io("a member failed while the array was made"));
+    }
+    Ok(array)
+}
+
+async fn wipe(device: &dyn Device) -> std::result::Result<(), DeviceError> {
+    let (front, back) = ring_offsets(device.len());
+    let len = usize::try_from(RING_BYTES).expect("a ring is one MiB");
+    let zeros = Aligned::zeroed(len).freeze();
+    write_full(device, front, vec![zeros.clone()]).await?;
+    write_full(device, back, vec![zeros]).await?;
+    device.flush().await
+}
+
+/// Opens the array that the candidates are members of. Returns also how they were elected.
+///
+/// # Errors
+/// [`Kind::NotFound`], [`Kind::Refused`], [`Kind::ReadOnly`] when too few members are there to write,
+/// [`Kind::Corrupt`] when the metadata is damaged beyond its redundancy.
+pub async fn open(
+    env: Env,
+    candidates: Vec<Candidate>,
+    options: OpenOptions,
+) -> Result<(Arc<Core>, Election)> {
+    let reads = candidates.iter().map(|candidate| {
+        let device = candidate.device.clone();
+        async move { read_rings(device.as_ref()).await }
+    });
+    let found = join_all(reads.collect()).await;
+    let election = elect(&found, options.array)?;
+    let present = election.present().len();
+    if !options.read_only && present < election.quorum() {
+        return Err(Error::new(
+            Kind::ReadOnly,
+            format!(
+                "only {present} current members of array '{}' are here; {} are needed to write it",
+                election.newest.name,
+                election.quorum()
+            ),
+        ));
+    }
+    if !options.read_only && !election.newest.features.writable() {
+        return Err(Error::new(Kind::ReadOnly, "the array uses a feature that this version can only read"));
+    }
+    let core = assemble(env, &candidates, &election, &options)?;
+    if !options.read_only {
+        let nonce = core.nonce;
+        core.stripes.pool.begin(election.epoch_seen, election.commit_seen, nonce);
+        core.stripes.pool.settle().await?;
+        core.sync_members();
+    }
+    core.load().await?;
+    if !options.read_only {
+        core.checkpoint().await.map_err(|error| error.context("committing what the log said"))?;
+        core.env.spawner.spawn(core.clone().run_writer());
+    }
+    Ok((core, election))
+}
+
+fn assemble(
+    env: Env,
+    candidates: &[Candidate],
+    election: &Election,
+    options: &OpenOptions,
+) -> Result<Arc<Core>> {
+    let newest = &election.newest;
+    let mut devices: Vec<Option<Arc<dyn Device>>> = vec![None; newest.members.len()];
+    for (slot, candidate) in election.members.iter().enumerate() {
+        if newest.members[slot].state == MemberState::Active {
+            devices[slot] = candidate.map(|index| candidates[index].device.clone());
+        }
+    }
+    let first = SegmentId((election.epoch_seen.0 + 1) << SEGMENTS_PER_EPOCH);
+    let next = first.max(newest.checkpoint.next_segment);
+    let mut space = Space::new(newest.chunk_blocks, &newest.members, next)?;
+    for (slot, device) in (0u8..).map(Slot).zip(&devices) {
+        space.set_active(slot, device.is_some());
+    }
+    for record in &newest.checkpoint.boot {
+        space.insert(record.id, segment(record, Purpose::Boot, true))?;
+    }
+    let smallest = newest.members.iter().map(|record| record.chunks).min().unwrap_or(0);
+    let (reserve, leaves_max) = reserve(space.chunk_rows(), newest.meta_scheme, smallest);
+    let pool = Arc::new(Pool::new(newest.clone(), devices));
+    for (slot, candidate) in (0u8..).map(Slot).zip(&election.members) {
+        if let Some(index) = candidate {
+            pool.record_path(slot, &candidates[*index].path);
+        }
+    }
+    let config = options.config;
+    let cache = usize::try_from(config.map_cache).unwrap_or(usize::MAX);
+    Ok(Arc::new(Core {
+        nonce: Nonce(env.entropy.next_u64()),
+        env,
+        stripes: Stripes::new(pool, space, !options.read_only, config.bugs),
+        log: Owned::new(Log::new(newest.checkpoint.next_sequence)),
+        catalog: Owned::new(Catalog::default()),
+        cache: Owned::new(PageCache::new(cache)),
+        progress: Owned::new(Progress::default()),
+        meta: Owned::new(Default::default()),
+        cut: Owned::new(None),
+        changed: Signal::new(),
+        config,
+        reserve,
+        leaves_max,
+        read_only: options.read_only,
+    }))
+}
+
+fn segment(record: &SegmentRecord, purpose: Purpose, sealed: bool) -> Segment {
+    Segment {
+        scheme: record.scheme,
+        columns: record.columns.clone(),
+        sealed,
+        rows: record.rows.0,
+        applied: record.rows.0,
+        live: record.live,
+        pending: 0,
+        pins: 0,
+        purpose,
+    }
+}
+
+impl Core {
+    /// Members that are out of use take no new segments.
+    pub(super) fn sync_members(&self) {
+        let active: Vec<Slot> = self.stripes.pool.active().into_iter().map(|(slot, _)| slot).collect();
+        let evicted = self.stripes.space.with(|space| space.keep_active(&active));
+        self.progress.with(|progress| progress.evictions += evicted as u64);
+    }
+
+    /// Loads the tables and replays the log.
+    async fn load(&self) -> Result<()> {
+        let checkpoint = self.stripes.pool.superblock().checkpoint;
+        let unsealed = self.load_segments(checkpoint.segments).await?;
+        let volumes: Vec<VolumeRecord> =
+            self.load_rows(TreeId::Volumes, checkpoint.volumes, VolumeRecord::from_entries).await?;
+        let damage: Vec<DamageRecord> = self
+            .load_rows(TreeId::Damage, checkpoint.damage, |entries| {
+                entries.iter().map(DamageRecord::from_entry).collect()
+            })
+            .await?
+            .into_iter()
+            .flat_map(|rows: Vec<DamageRecord>| rows)
+            .collect();
+        let numbers: BTreeMap<VolumeId, Number> =
+            volumes.iter().filter(|row| !row.deleted).map(|row| (row.id, row.number)).collect();
+        let catalog = Catalog::new(volumes, damage, checkpoint.next_volume)?;
+        self.catalog.with(|slot| *slot = catalog);
+        let starts = unsealed.clone();
+        let replayed = replay(&self.stripes, &checkpoint, starts, &numbers).await?;
+        self.take_over(&checkpoint, unsealed, replayed)
+    }
+
+    /// Loads the segment table. Returns the segments that may have grown, and from which row.
+    async fn load_segments(&self, root: Option<Root>) -> Result<Vec<(View, Row)>> {
+        let rows: Vec<SegmentRecord> =
+            self.load_rows(TreeId::Segments, root, SegmentRecord::from_entries).await?;
+        let mut unsealed = Vec::new();
+        for record in rows {
+            self.stripes
+                .space
+                .with(|space| space.insert(record.id, segment(&record, Purpose::Data, true)))?;
+            if !record.sealed {
+                let columns = addresses(&record.columns);
+                unsealed.push((View { segment: record.id, scheme: record.scheme, columns }, record.rows));
+            }
+        }
+        Ok(unsealed)
+    }
+
+    /// Reads a table whose rows are the entries that share the first half of their key.
+    async fn load_rows<T>(
+        &self,
+        id: TreeId,
+        root: Option<Root>,
+        decode: impl Fn(&[(Key, Value)]) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let tree = Tree::new(self, id, root);
+        let mut rows = Vec::new();
+        let mut row: Vec<(Key, Value)> = Vec::new();
+        let mut from = Key::default();
+        loop {
+            let found = tree.scan(from, Key(u64::MAX, u64::MAX), 4096).await?;
+            for entry in found.entries {
+                if row.first().is_some_and(|first| first.0.0 != entry.0.0) {
+                    rows.push(decode(&row)?);
+                    row.clear();
+                }
+                row.push(entry);
+            }
+            match found.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        if !row.is_empty() {
+            rows.push(decode(&row)?);
+        }
+        Ok(rows)
+    }
+
+    /// What replay found enters the table and the overlay.
+    fn take_over(
+        &self,
+        checkpoint: &Checkpoint,
+        unsealed: Vec<(View, Row)>,
+        replayed: Replayed,
+    ) -> Result<()> {
+        let listed: BTreeSet<SegmentId> = unsealed.iter().map(|(view, _)| view.segment).collect();
+        self.stripes.space.with(|space| {
+            for (id, entered) in &replayed.entered {
+                if listed.contains(id) {
+                    space.grow(*id, entered.rows);
+                } else {
+                    space.insert(
+                        *id,
+                        Segment::found(entered.view.scheme, &entered.view.columns, entered.rows),
+                    )?;
+                }
+            }
+            for id in listed {
+                space.touch(id);
+            }
+            space.install_runway(&checkpoint.runway);
+            Ok::<(), Error>(())
+        })?;
+        self.log.with(|log| *log = Log::new(replayed.next_sequence));
+        for chapter in replayed.chapters {
+            let (mut gained, mut lost) = (Vec::new(), Vec::new());
+            self.catalog.with(|catalog| {
+                for change in &chapter.changes {
+                    match *change {
+                        Change::Trim { volume, number, lba, blocks } => {
+                            lost.extend(catalog.active.trim(volume, number, lba, blocks));
+                        }
+                        Change::Resize { volume, blocks, .. } => {
+                            if let Some(volume) = catalog.entry(volume) {
+                                volume.blocks = blocks;
+                                volume.durable_blocks = blocks;
+                            }
+                        }
+                    }
+                }
+                for (lba, birth, pointer) in &chapter.blocks {
+                    gained.push(*pointer);
+                    lost.extend(catalog.active.insert(chapter.volume, *lba, *birth, *pointer));
+                    catalog.mend(chapter.volume, *lba);
+                }
+                if let Some(volume) = catalog.entry(chapter.volume) {
+                    volume.issued = chapter.through;
+                    volume.durable = chapter.through;
+                }
+            });
+            self.stripes.space.with(|space| {
+                gained.iter().for_each(|pointer| space.pend(pointer.place.segment, 1));
+                lost.iter().for_each(|pointer| space.pend(pointer.place.segment, -1));
+            });
+        }
+        let time = self.env.clock.wall_seconds();
+        self.catalog.with(|catalog| {
+            for gap in replayed.gaps {
+                if let Some(volume) = catalog.entry(gap.volume) {
+                    volume.issued = volume.issued.max(gap.last);
+                    volume.durable = volume.durable.max(gap.last);
+                }
+                let blocks = u32::try_from(gap.last.0 - gap.first.0 + 1).unwrap_or(u32::MAX);
+                catalog.record_damage(DamageRecord {
+                    volume: gap.volume,
+                    lba: Lba(gap.first.0),
+                    blocks,
+                    cause: DamageCause::LostRecords,
+                    time,
+                });
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Heap buffers aligned to a block, as devices demand.
+
+use crate::types::BLOCK;
+use bytes::{Buf, Bytes, BytesMut};
+
+/// A buffer whose address is a multiple of [`BLOCK`].
+///
+/// It is the aligned part of an allocation that is up to a block longer, which costs no unsafe code.
+pub struct Aligned {
+    bytes: BytesMut,
+}
+
+impl Aligned {
+    /// `len` zero bytes.
+    pub fn zeroed(len: usize) -> Aligned {
+        let mut bytes = BytesMut::zeroed(len + BLOCK - 1);
+        let address = bytes.as_ptr().addr();
+        bytes.advance(address.next_multiple_of(BLOCK) - address);
+        bytes.truncate(len);
+        Aligned { bytes }
+    }
+
+    /// A copy of `bytes`, aligned.
+    pub fn copy_of(bytes: &[u8]) -> Aligned {
+        let mut aligned = Aligned::zeroed(bytes.len());
+        aligned.as_mut().copy_from_slice(bytes);
+        aligned
+    }
+
+    /// The bytes, in place and shared from here on.
+    pub fn freeze(self) -> Bytes {
+        let address = self.bytes.as_ptr().addr();
+        let bytes = self.bytes.freeze();
+        debug_assert!(bytes.is_empty() || bytes.as_ptr().addr() == address, "freezing moved the bytes");
+        bytes
+    }
+}
+
+impl AsMut<[u8]> for Aligned {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_of_every_length_are_aligned_zero_and_stay_in_place() {
+        for len in [1, 511, 512, 4095, 4096, 4097, 65_536, 1 << 20, (1 << 20) + 1] {
+            let mut buffer = Aligned::zeroed(len);
+            assert_eq!(buffer.as_ref().len(), len);
+            assert!(buffer.as_ref().iter().all(|byte| *byte == 0));
+            assert!(buffer.as_mut().as_ptr().addr().is_multiple_of(BLOCK));
+            buffer.as_mut()[len - 1] = 7;
+            let bytes = buffer.freeze();
+            assert!(bytes.as_ptr().addr().is_multiple_of(BLOCK));
+            assert_eq!((bytes.len(), bytes[len - 1]), (len, 7));
+        }
+    }
+
+    #[test]
+    fn an_empty_buffer_is_no_special_case() {
+        assert!(Aligned::zeroed(0).freeze().is_empty());
+    }
+
+    #[test]
+    fn a_copy_has_the_same_bytes() {
+        assert_eq!(Aligned::copy_of(&[1, 2, 3]).freeze(), [1, 2, 3][..]);
+    }
+}

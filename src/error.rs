@@ -1,0 +1,90 @@
+//! Errors: a small kind that says what the caller can do, a sentence that says what happened to what.
+
+use crate::types::{Lba, VolumeId};
+use std::fmt;
+
+/// What went wrong, as far as a caller acts on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The call was wrong: misaligned, out of range, too long. Correct it.
+    Invalid,
+    /// No such volume or member.
+    NotFound,
+    /// A name, member or place that is already taken.
+    Exists,
+    /// Another process has the array open for writing. Try later.
+    Busy,
+    /// What is there is not what it should be: another array's member, a future format, two histories.
+    Refused,
+    /// More is damaged than the scheme tolerates; exactly the named blocks are lost. Write them anew.
+    DataLoss {
+        /// The volume that lost data.
+        volume: VolumeId,
+        /// The first lost block.
+        lba: Lba,
+    },
+    /// A structure on a member contradicts itself and redundancy could not mend it.
+    Corrupt,
+    /// No room for new data. Delete, trim, or add members.
+    NoSpace,
+    /// The array serves reads only: too few members, or opened so.
+    ReadOnly,
+    /// A member failed and redundancy could not hide it.
+    Io,
+    /// The array was closed.
+    Closed,
+}
+
+/// An error: [`Kind`] for the program, the text for the person.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    text: String,
+}
+
+/// A result of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of this kind; `text` says what happened, to what, and what to do.
+    pub fn new(kind: Kind, text: impl Into<String>) -> Error {
+        Error { kind, text: text.into() }
+    }
+    /// [`Kind::Invalid`].
+    pub fn invalid(text: impl Into<String>) -> Error {
+        Error::new(Kind::Invalid, text)
+    }
+    /// [`Kind::Corrupt`].
+    pub fn corrupt(text: impl Into<String>) -> Error {
+        Error::new(Kind::Corrupt, text)
+    }
+    /// [`Kind::Io`].
+    pub fn io(text: impl Into<String>) -> Error {
+        Error::new(Kind::Io, text)
+    }
+    /// What a caller acts on.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+    /// The same error with a sentence before it.
+    #[must_use]
+    pub fn context(mut self, what: &str) -> Error {
+        self.text = format!("{what}: {}", self.text);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.text)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,10 @@
+//! The log: what is accepted and waits in memory, batch by batch, until its records are durable; and replay,
+//! which finds them again.
+
+mod batch;
+mod queue;
+mod replay;
+
+pub use batch::{Batch, Buffered};
+pub use queue::{Log, Placed, Queued, Stage};
+pub use replay::{Chapter, Entered, Gap, Replayed, replay};

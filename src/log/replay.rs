@@ -1,0 +1,247 @@
+//! Replay: what the log says beyond the newest checkpoint.
+//!
+//! Only records of the opening that wrote the checkpoint count, and only where the checkpoint says that the
+//! log may have gone (rule 5). For each volume the intervals are taken in order; the first gap is the cut
+//! (rule 4), unless a later record says that what is missing was durable: then it is lost, and reported.
+//! Data is read only behind the durable numbers, where torn and rotten look alike.
+
+use crate::error::Result;
+use crate::format::record::{Change, HeaderPart, Owner, Record};
+use crate::format::superblock::{Checkpoint, ChunkAddress};
+use crate::runtime::join_all;
+use crate::stripe::{Found, Stripes, View};
+use crate::types::{Column, Lba, Number, Place, Pointer, Row, SegmentId, Sequence, VolumeId};
+use crate::zoo::Bug;
+use std::collections::BTreeMap;
+
+/// A segment that the log entered since the checkpoint.
+#[derive(Clone, Debug)]
+pub struct Entered {
+    /// Where it is.
+    pub view: View,
+    /// The row behind its last record.
+    pub rows: u16,
+}
+
+/// An interval of one volume's history.
+#[derive(Clone, Debug)]
+pub struct Chapter {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The last number.
+    pub through: Number,
+    /// Its changes, in the order of their numbers; older than the blocks.
+    pub changes: Vec<Change>,
+    /// Its blocks.
+    pub blocks: Vec<(Lba, Number, Pointer)>,
+}
+
+/// Numbers that were durable and are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The first lost number.
+    pub first: Number,
+    /// The last one.
+    pub last: Number,
+}
+
+/// What replay found.
+#[derive(Clone, Debug, Default)]
+pub struct Replayed {
+    /// The segments entered, by number.
+    pub entered: BTreeMap<SegmentId, Entered>,
+    /// What each volume's history goes on with, in order.
+    pub chapters: Vec<Chapter>,
+    /// What is lost.
+    pub gaps: Vec<Gap>,
+    /// Where the log goes on.
+    pub next_sequence: Sequence,
+    /// Records read.
+    pub records: u64,
+}
+
+/// Records that count only together.
+#[derive(Debug, Default)]
+struct Group {
+    records: Vec<(SegmentId, Record)>,
+    whole: Option<bool>,
+}
+
+impl Group {
+    fn last(&self) -> &Record {
+        &self.records.last().expect("a group has a record").1
+    }
+
+    fn is_complete(&self) -> bool {
+        let (first, last) = self.last().group;
+        self.records.len() as u64 == last.0 - first.0 + 1
+    }
+}
+
+/// Replays the log behind `checkpoint`. `unsealed` are the segments of its table that may have grown, with
+/// the row at which replay goes on; `volumes` the number up to which the trees have each volume.
+///
+/// # Errors
+/// When a record contradicts itself.
+pub async fn replay(
+    stripes: &Stripes,
+    checkpoint: &Checkpoint,
+    unsealed: Vec<(View, Row)>,
+    volumes: &BTreeMap<VolumeId, Number>,
+) -> Result<Replayed> {
+    let mut replayed = Replayed { next_sequence: checkpoint.next_sequence, ..Replayed::default() };
+    let mut starts = unsealed;
+    starts.extend(runway(stripes, checkpoint).await);
+    let mut groups: BTreeMap<Sequence, Group> = BTreeMap::new();
+    for (view, from) in starts {
+        let mut row = from;
+        while row.0 < stripes.chunk_rows() {
+            let rows = match stripes.find_record(&view, row, Some(checkpoint.nonce)).await {
+                Found::Record(record) => {
+                    let rows = record.rows;
+                    replayed.records += 1;
+                    replayed.next_sequence = replayed.next_sequence.max(record.sequence.next());
+                    groups.entry(record.group.0).or_default().records.push((view.segment, *record));
+                    rows
+                }
+                // It counts as missing; what lies behind it may still be needed.
+                Found::Broken { rows } => rows,
+                Found::Nothing => break,
+            };
+            row = row.plus(u16::from(rows) + 1);
+        }
+        if row > from || from.0 > 0 {
+            replayed.entered.insert(view.segment, Entered { view, rows: row.0 });
+        }
+    }
+    for group in groups.values_mut() {
+        group.records.sort_by_key(|(_, record)| record.sequence);
+    }
+    // A batch that was written again under the same numbers may be there twice: the younger first.
+    let mut groups: Vec<Group> = groups.into_values().rev().collect();
+    for (&volume, &number) in volumes {
+        follow(stripes, &mut groups, volume, number, &mut replayed).await?;
+    }
+    Ok(replayed)
+}
+
+/// The segments that begin in chunks of the runway: any column's first header tells of all columns.
+async fn runway(stripes: &Stripes, checkpoint: &Checkpoint) -> Vec<(View, Row)> {
+    let reads = checkpoint.runway.iter().map(|&address| async move {
+        let block = stripes.first_block(address).await?;
+        let part = stripes.decode_header(&block, None).ok()?;
+        if !began_here(stripes, &part, address, checkpoint) {
+            return None;
+        }
+        let Record { segment, scheme, columns, .. } = part.record;
+        Some(View { segment, scheme, columns })
+    });
+    let found = join_all(reads.collect()).await;
+    let views: BTreeMap<SegmentId, View> =
+        found.into_iter().flatten().map(|view| (view.segment, view)).collect();
+    views
+        .into_values()
+        .filter(|view| stripes.view(view.segment).is_err())
+        .map(|view| (view, Row(0)))
+        .collect()
+}
+
+fn began_here(stripes: &Stripes, part: &HeaderPart, address: ChunkAddress, checkpoint: &Checkpoint) -> bool {
+    let record = &part.record;
+    let identity = stripes.pool.identity();
+    record.array == identity.array
+        && record.chunk_blocks == identity.chunk_blocks
+        && record.nonce == checkpoint.nonce
+        && record.row == Row(0)
+        // A chunk may still hold what this opening wrote to it before the checkpoint that freed it.
+        && record.segment >= checkpoint.next_segment
+        && record.columns[usize::from(part.column.0)] == Some(address)
+}
+
+/// Takes the intervals of one volume in order.
+async fn follow(
+    stripes: &Stripes,
+    groups: &mut [Group],
+    volume: VolumeId,
+    number: Number,
+    replayed: &mut Replayed,
+) -> Result<()> {
+    let intervals =
+        |group: &Group| group.last().intervals.iter().find(|interval| interval.volume == volume).copied();
+    let durable = groups.iter().filter_map(intervals).map(|interval| interval.durable).max();
+    let durable = durable.unwrap_or(number).max(number);
+    let mut at = number;
+    loop {
+        let mut next = None;
+        for (index, group) in groups.iter_mut().enumerate() {
+            let Some(interval) = intervals(group).filter(|interval| interval.after == at) else { continue };
+            if is_whole(stripes, group, interval.through > durable).await? {
+                next = Some((index, interval.through));
+                break;
+            }
+        }
+        if let Some((index, through)) = next {
+            replayed.chapters.push(chapter(stripes, &groups[index], volume, through));
+            at = through;
+            continue;
+        }
+        if at >= durable {
+            return Ok(());
+        }
+        // Durable, and gone: up to where a record goes on, or to the end of what is known durable.
+        let resume = groups
+            .iter()
+            .filter(|group| group.is_complete())
+            .filter_map(intervals)
+            .map(|interval| interval.after)
+            .filter(|after| *after > at && *after <= durable)
+            .min();
+        let last = resume.unwrap_or(durable);
+        replayed.gaps.push(Gap { volume, first: at.next(), last });
+        at = last;
+    }
+}
+
+async fn is_whole(stripes: &Stripes, group: &mut Group, check_data: bool) -> Result<bool> {
+    if !group.is_complete() {
+        return Ok(false);
+    }
+    if !check_data {
+        return Ok(true);
+    }
+    if let Some(known) = group.whole {
+        return Ok(known);
+    }
+    let mut whole = true;
+    for (segment, record) in &group.records {
+        let view = View { segment: *segment, scheme: record.scheme, columns: record.columns.clone() };
+        whole = whole && stripes.make_whole(&view, record).await?;
+    }
+    group.whole = Some(whole);
+    Ok(whole)
+}
+
+fn chapter(stripes: &Stripes, group: &Group, volume: VolumeId, through: Number) -> Chapter {
+    let of_volume = |change: &&Change| match change {
+        Change::Trim { volume: other, .. } => *other == volume && !stripes.has_bug(Bug::TrimForgotten),
+        Change::Resize { volume: other, .. } => *other == volume,
+    };
+    let changes = group.last().changes.iter().filter(of_volume).cloned().collect();
+    let mut blocks = Vec::new();
+    for (segment, record) in &group.records {
+        let k = usize::from(record.scheme.k());
+        for (index, entry) in record.entries.iter().enumerate() {
+            let Owner::Data { volume: owner, lba, birth } = entry.owner else { continue };
+            if owner != volume {
+                continue;
+            }
+            let back = u8::try_from(index / k + 1).expect("a record has at most 255 rows");
+            let column = Column(u8::try_from(index % k).expect("k fits u8"));
+            let place = Place { segment: *segment, row: record.row.plus(u16::from(back)), column };
+            blocks.push((lba, birth, Pointer { place, back, crc: entry.crc }));
+        }
+    }
+    Chapter { volume, through, changes, blocks }
+}

@@ -1,0 +1,198 @@
+//! Which of the superblocks found is the array's newest state, and which devices are its members.
+//!
+//! The newest state is chosen by epoch and commit, never by a clock (rule 8). A superblock whose epoch is
+//! not in the newest one's history belongs to another history: an unfinished one (not durable on every
+//! member that it kept) is no history; a finished one means that both sides were written, and is refused.
+
+use super::rings::Found;
+use crate::device::Device;
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::{MemberState, PastEpoch, Superblock};
+use crate::types::{Epoch, Slot, Uuid};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A device that may be a member.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The device.
+    pub device: Arc<dyn Device>,
+    /// Where it was found; recorded in the superblocks.
+    pub path: String,
+}
+
+/// Why a device was left alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// Index of the candidate.
+    pub candidate: usize,
+    /// What it is instead of a member in use.
+    pub text: String,
+}
+
+/// The newest state and who is there.
+#[derive(Debug)]
+pub struct Election {
+    /// The newest superblock.
+    pub newest: Superblock,
+    /// The highest epoch seen on any copy of this array, unfinished histories included.
+    pub epoch_seen: Epoch,
+    /// The highest commit seen.
+    pub commit_seen: u64,
+    /// For each slot the candidate that is this member, whatever its state.
+    pub members: Vec<Option<usize>>,
+    /// Devices left alone.
+    pub notes: Vec<Note>,
+}
+
+impl Election {
+    /// Slots in use whose device is there.
+    pub fn present(&self) -> BTreeSet<Slot> {
+        (0u8..)
+            .map(Slot)
+            .zip(self.newest.members.iter().zip(&self.members))
+            .filter(|(_, (record, device))| record.state == MemberState::Active && device.is_some())
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+
+    /// How many members must be in use for the array to be written: n - m (rule 8).
+    pub fn quorum(&self) -> usize {
+        quorum(&self.newest)
+    }
+}
+
+/// n - m, of the members that were not removed.
+pub(super) fn quorum(superblock: &Superblock) -> usize {
+    let n = superblock
+        .members
+        .iter()
+        .filter(|record| !matches!(record.state, MemberState::Removed | MemberState::Spare))
+        .count();
+    n.saturating_sub(usize::from(superblock.meta_scheme.m())).max(1)
+}
+
+fn age(superblock: &Superblock) -> (Epoch, u64) {
+    (superblock.epoch, superblock.commit)
+}
+
+fn own_uuid(superblock: &Superblock) -> Option<Uuid> {
+    superblock.members.get(usize::from(superblock.slot.0)).map(|record| record.uuid)
+}
+
+fn descends(newer: &Superblock, older: &Superblock) -> bool {
+    let past = PastEpoch { epoch: older.epoch, nonce: older.nonce };
+    (newer.epoch, newer.nonce) == (older.epoch, older.nonce)
+        || newer.history.contains(&past)
+        // Too old to be remembered: the history is full and all of it is younger.
+        || newer.history.len() == crate::limits::HISTORY_MAX
+            && newer.history.last().is_some_and(|oldest| older.epoch < oldest.epoch)
+}
+
+/// Chooses the newest state of the array among what was found.
+///
+/// # Errors
+/// [`Kind::NotFound`] without any superblock, [`Kind::Refused`] for two arrays (unless `want` names one), two
+/// histories, or a format of the future.
+pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
+    let arrays: BTreeSet<Uuid> =
+        found.iter().flat_map(|found| &found.copies).map(|copy| copy.array).collect();
+    let array = match (want, arrays.len()) {
+        (Some(uuid), _) if arrays.contains(&uuid) => uuid,
+        (None, 1) => *arrays.first().expect("one array"),
+        (None, count) if count > 1 => {
+            let names: Vec<String> = arrays.iter().map(Uuid::to_string).collect();
+            return Err(Error::new(
+                Kind::Refused,
+                format!(
+                    "members of {count} arrays are here ({}); name one member or the array",
+                    names.join(", ")
+                ),
+            ));
+        }
+        _ => {
+            return Err(found.iter().find_map(|found| found.refused.clone()).unwrap_or_else(|| {
+                Error::new(Kind::NotFound, "no superblock of an array was found on any of the members")
+            }));
+        }
+    };
+    // The newest copy of each candidate.
+    let newest_of: Vec<Option<&Superblock>> = found
+        .iter()
+        .map(|found| found.copies.iter().filter(|copy| copy.array == array).max_by_key(|copy| age(copy)))
+        .collect();
+    let mut heads: Vec<&Superblock> = newest_of.iter().flatten().copied().collect();
+    heads.sort_by_key(|head| std::cmp::Reverse(age(head)));
+    let newest = choose(&heads, &newest_of)?;
+
+    let mut members: Vec<Option<usize>> = vec![None; newest.members.len()];
+    let mut notes = Vec::new();
+    for (candidate, head) in newest_of.iter().enumerate() {
+        let Some(head) = head else {
+            let text = match (&found[candidate].refused, found[candidate].copies.first()) {
+                (Some(error), _) => error.to_string(),
+                (None, Some(_)) => "belongs to another array".into(),
+                (None, None) if found[candidate].damaged > 0 => "all of its superblocks are damaged".into(),
+                (None, None) => "is no member of an array".into(),
+            };
+            notes.push(Note { candidate, text });
+            continue;
+        };
+        let slot = usize::from(head.slot.0);
+        if newest.members.get(slot).map(|record| record.uuid) != own_uuid(head) {
+            notes.push(Note { candidate, text: "was replaced and is no member any more".into() });
+            continue;
+        }
+        match members[slot] {
+            None => members[slot] = Some(candidate),
+            Some(other) => {
+                let rival = newest_of[other].expect("a chosen candidate has a superblock");
+                let (keep, leave) =
+                    if age(head) > age(rival) { (candidate, other) } else { (other, candidate) };
+                members[slot] = Some(keep);
+                notes.push(Note { candidate: leave, text: format!("is a copy of member {slot}") });
+            }
+        }
+    }
+    Ok(Election {
+        epoch_seen: heads.iter().map(|head| head.epoch).max().unwrap_or_default(),
+        commit_seen: heads.iter().map(|head| head.commit).max().unwrap_or_default(),
+        newest: newest.clone(),
+        members,
+        notes,
+    })
+}
+
+fn choose<'a>(heads: &[&'a Superblock], newest_of: &[Option<&Superblock>]) -> Result<&'a Superblock> {
+    let finished = |head: &Superblock| {
+        head.members.iter().enumerate().all(|(slot, record)| {
+            record.state != MemberState::Active
+                || newest_of.iter().flatten().any(|other| {
+                    usize::from(other.slot.0) == slot
+                        && own_uuid(other) == Some(record.uuid)
+                        && descends(other, head)
+                })
+        })
+    };
+    let mut newest = heads[0];
+    for head in &heads[1..] {
+        if descends(newest, head) {
+            continue;
+        }
+        match (finished(newest), finished(head)) {
+            (_, false) => {}
+            (false, true) => newest = head,
+            (true, true) => {
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!(
+                        "the array has two histories: epoch {} (member {} and those with it) and epoch {} \
+                         (member {} and those with it) evicted each other; open one side alone",
+                        newest.epoch, newest.slot, head.epoch, head.slot
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(newest)
+}

@@ -1,0 +1,287 @@
+//! The members of an open array.
+//!
+//! Invariants: only active members are read and written; the epoch is raised, and durable on every member
+//! that stays, before an eviction counts; at least n-m members stay active, beyond that nobody is evicted.
+
+use super::elect::quorum;
+use super::rings::write_rings;
+use crate::device::{Device, DeviceError};
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::{Checkpoint, MemberRecord, MemberState, PastEpoch, Superblock};
+use crate::limits::{HISTORY_MAX, PATH_BYTES_MAX};
+use crate::runtime::{Owned, join_all};
+use crate::types::{Epoch, Nonce, Scheme, Slot, Uuid};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What records say about the array and the opening that wrote them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The array.
+    pub array: Uuid,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The opening.
+    pub nonce: Nonce,
+    /// Blocks in a chunk.
+    pub chunk_blocks: u32,
+}
+
+/// What a member did wrong; indexes [`MemberRecord::errors`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A read failed.
+    Read = 0,
+    /// A write failed.
+    Write = 1,
+    /// A flush failed.
+    Flush = 2,
+    /// Bytes did not match their checksum.
+    Checksum = 3,
+}
+
+struct State {
+    /// The newest superblock; `slot` is a placeholder.
+    superblock: Superblock,
+    devices: Vec<Option<Arc<dyn Device>>>,
+    /// Members that failed a write or a flush and wait to be evicted.
+    suspects: BTreeSet<Slot>,
+}
+
+/// The members in use.
+pub struct Pool {
+    state: Owned<State>,
+}
+
+impl Pool {
+    /// A pool over `devices`, indexed by slot. A member is used while its record is active and its device
+    /// is there.
+    pub fn new(superblock: Superblock, devices: Vec<Option<Arc<dyn Device>>>) -> Pool {
+        assert_eq!(superblock.members.len(), devices.len());
+        Pool { state: Owned::new(State { superblock, devices, suspects: BTreeSet::new() }) }
+    }
+
+    /// What records are marked with.
+    pub fn identity(&self) -> Identity {
+        self.state.with(|state| Identity {
+            array: state.superblock.array,
+            epoch: state.superblock.epoch,
+            nonce: state.superblock.nonce,
+            chunk_blocks: state.superblock.chunk_blocks,
+        })
+    }
+
+    /// The newest superblock.
+    pub fn superblock(&self) -> Superblock {
+        self.state.with(|state| state.superblock.clone())
+    }
+
+    /// The protection of all metadata.
+    pub fn meta_scheme(&self) -> Scheme {
+        self.state.with(|state| state.superblock.meta_scheme)
+    }
+
+    /// The device of a member in use.
+    pub fn device(&self, slot: Slot) -> Option<Arc<dyn Device>> {
+        self.state.with(|state| state.device(slot))
+    }
+
+    /// All members in use.
+    pub fn active(&self) -> Vec<(Slot, Arc<dyn Device>)> {
+        self.state.with(|state| state.active())
+    }
+
+    /// Charges an error to a member.
+    pub fn charge(&self, slot: Slot, fault: Fault) {
+        self.state.with(|state| {
+            if let Some(record) = state.superblock.members.get_mut(usize::from(slot.0)) {
+                let count = &mut record.errors[fault as usize];
+                *count = count.saturating_add(1);
+            }
+        });
+    }
+
+    /// A member failed a write or a flush: what it holds is no longer known (rule 7). It must be evicted
+    /// before anything more is acknowledged.
+    pub fn suspect(&self, slot: Slot) {
+        self.state.with(|state| {
+            if state.device(slot).is_some() {
+                state.suspects.insert(slot);
+            }
+        });
+    }
+
+    /// Whether a member waits to be evicted.
+    pub fn has_suspects(&self) -> bool {
+        self.state.with(|state| !state.suspects.is_empty())
+    }
+
+    /// Whether enough members are in use to write: n-m of them.
+    pub fn is_writable(&self) -> bool {
+        self.state.with(|state| state.active().len() >= quorum(&state.superblock))
+    }
+
+    /// Takes the suspects out of use and raises the epoch, in memory; [`Pool::publish`] makes it so. When too
+    /// few members would stay, nobody is evicted.
+    fn evict_suspects(&self) -> Result<()> {
+        self.state.with(|state| {
+            let gone: Vec<Slot> = state.suspects.iter().copied().collect();
+            if gone.is_empty() {
+                return Ok(());
+            }
+            let stay = state.active().len() - gone.len();
+            if stay < quorum(&state.superblock) {
+                return Err(Error::new(
+                    Kind::ReadOnly,
+                    format!(
+                        "{} more member(s) failed and only {stay} would remain, fewer than the {} that the \
+                         array needs to be written; reads go on",
+                        gone.len(),
+                        quorum(&state.superblock)
+                    ),
+                ));
+            }
+            state.suspects.clear();
+            state.raise_epoch();
+            let epoch = state.superblock.epoch;
+            for slot in &gone {
+                let record = &mut state.superblock.members[usize::from(slot.0)];
+                record.state = MemberState::Out;
+                record.since = epoch;
+            }
+            Ok(())
+        })
+    }
+
+    /// Starts an opening: a new epoch with a new nonce, absent members out of use.
+    pub fn begin(&self, epoch_seen: Epoch, commit_seen: u64, nonce: Nonce) {
+        self.state.with(|state| {
+            state.superblock.commit = state.superblock.commit.max(commit_seen);
+            state.raise_epoch();
+            state.superblock.epoch = state.superblock.epoch.max(Epoch(epoch_seen.0 + 1));
+            state.superblock.nonce = nonce;
+            let epoch = state.superblock.epoch;
+            for (record, device) in state.superblock.members.iter_mut().zip(&state.devices) {
+                if record.state == MemberState::Active && device.is_none() {
+                    record.state = MemberState::Out;
+                    record.since = epoch;
+                }
+            }
+        });
+    }
+
+    /// Sets where members are now; recorded with the next commit, a path longer than [`PATH_BYTES_MAX`] by
+    /// its file name alone.
+    pub fn record_path(&self, slot: Slot, path: &str) {
+        self.state.with(|state| state.superblock.members[usize::from(slot.0)].path = recorded(path));
+    }
+
+    /// Makes the member table, and `checkpoint` if there is one, durable on every member in use.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] when a member failed: it is a suspect now, and who owns the log must evict it before
+    /// anything more is acknowledged.
+    pub async fn publish(&self, checkpoint: Option<Checkpoint>) -> Result<()> {
+        let (superblock, devices) = self.state.with(|state| {
+            state.superblock.commit += 1;
+            let mut superblock = state.superblock.clone();
+            if let Some(checkpoint) = checkpoint {
+                superblock.checkpoint = checkpoint;
+            }
+            (superblock, state.active())
+        });
+        let writes = devices.iter().map(|(slot, device)| {
+            let (slot, device) = (*slot, device.clone());
+            let copy = Superblock { slot, ..superblock.clone() };
+            async move { (slot, write_rings(device.as_ref(), &copy).await) }
+        });
+        let mut complete = Ok(());
+        for (slot, outcome) in join_all(writes.collect()).await {
+            match outcome {
+                Ok(()) => {}
+                Err(DeviceError::Invalid(text)) => return Err(Error::invalid(text)),
+                Err(error) => {
+                    self.charge(slot, Fault::Write);
+                    self.suspect(slot);
+                    complete = Err(Error::io(format!("superblock of member {slot}: {error}")));
+                }
+            }
+        }
+        if complete.is_ok() {
+            self.state.with(|state| state.superblock.checkpoint = superblock.checkpoint);
+        }
+        complete
+    }
+
+    /// Makes the member table durable; whoever fails is evicted, until it is durable on all that remain. Only
+    /// while nothing is being written to the log.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when too few members remain.
+    pub async fn settle(&self) -> Result<()> {
+        loop {
+            self.evict_suspects()?;
+            match self.publish(None).await {
+                Err(error) if !self.has_suspects() => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+}
+
+impl State {
+    fn device(&self, slot: Slot) -> Option<Arc<dyn Device>> {
+        let record = self.superblock.members.get(usize::from(slot.0))?;
+        if record.state == MemberState::Active { self.devices[usize::from(slot.0)].clone() } else { None }
+    }
+
+    fn active(&self) -> Vec<(Slot, Arc<dyn Device>)> {
+        let slots = (0u8..).map(Slot).take(self.devices.len());
+        slots.filter_map(|slot| Some((slot, self.device(slot)?))).collect()
+    }
+
+    fn raise_epoch(&mut self) {
+        let past = PastEpoch { epoch: self.superblock.epoch, nonce: self.superblock.nonce };
+        self.superblock.history.insert(0, past);
+        self.superblock.history.truncate(HISTORY_MAX);
+        self.superblock.epoch = Epoch(self.superblock.epoch.0 + 1);
+    }
+}
+
+/// A member table row for a new member. A path longer than [`PATH_BYTES_MAX`] is recorded by its file name.
+pub fn new_member(uuid: Uuid, chunks: u32, path: &str, label: String) -> MemberRecord {
+    let path = recorded(path);
+    MemberRecord { uuid, state: MemberState::Active, since: Epoch(0), chunks, errors: [0; 4], path, label }
+}
+
+/// The path as the member table has room for it: whole, or the file name, or the end of that. It is a hint
+/// for people; the end of a name tells more than its beginning.
+fn recorded(path: &str) -> String {
+    if path.len() <= PATH_BYTES_MAX {
+        return path.to_owned();
+    }
+    let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
+    let from = name.ceil_char_boundary(name.len().saturating_sub(PATH_BYTES_MAX));
+    name[from..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_too_long_is_recorded_by_its_file_name_or_the_end_of_that() {
+        let longest = format!("/{}", "d".repeat(PATH_BYTES_MAX - 1));
+        assert_eq!(recorded(&longest), longest);
+        assert_eq!(recorded(&format!("{longest}/disk.img")), "disk.img");
+        assert_eq!(recorded(&format!("{longest}/{}", "x".repeat(PATH_BYTES_MAX))).len(), PATH_BYTES_MAX);
+        let wide = "\u{df}".repeat(150);
+        assert_eq!(recorded(&wide), "\u{df}".repeat(127));
+        assert_eq!(recorded(&format!("/dev/{wide}.img")), "\u{df}".repeat(125) + ".img");
+        assert_eq!(recorded(&format!("{longest}/..")).len(), PATH_BYTES_MAX);
+        let member = new_member(Uuid([1; 16]), 16, &format!("{longest}/disk.img"), String::new());
+        assert_eq!(member.path, "disk.img");
+    }
+}

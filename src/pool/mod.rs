@@ -1,0 +1,9 @@
+//! Who the members are: election at open, the member table, eviction, superblock commits.
+
+mod elect;
+mod members;
+mod rings;
+
+pub use elect::{Candidate, Election, Note, elect};
+pub use members::{Fault, Identity, Pool, new_member};
+pub use rings::{Found, read_rings, write_rings};

@@ -1,0 +1,66 @@
+//! The superblock rings of one member.
+
+use crate::device::{Aligned, Device, DeviceError, read_full, write_full};
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::Superblock;
+use crate::layout::{ring_offsets, slot_offset};
+use crate::limits::{RING_BYTES, RING_SLOTS, SLOT_BYTES};
+use crate::types::BLOCK;
+
+/// What the rings of a device hold.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Every copy that checks out.
+    pub copies: Vec<Superblock>,
+    /// Slots that hold something else than zeros or a good copy.
+    pub damaged: usize,
+    /// A copy that is whole but that this version must not open.
+    pub refused: Option<Error>,
+}
+
+/// Reads every slot of both rings. Unreadable slots count as damaged: the other copies speak for them.
+pub async fn read_rings(device: &dyn Device) -> Found {
+    let mut found = Found::default();
+    if device.len() < 2 * RING_BYTES {
+        return found;
+    }
+    let (front, back) = ring_offsets(device.len());
+    for ring in [front, back] {
+        for slot in 0..RING_SLOTS {
+            match read_slot(device, slot_offset(ring, slot)).await {
+                Ok(copy) => found.copies.push(copy),
+                Err(error) => match error.kind() {
+                    Kind::NotFound => {}
+                    Kind::Refused => found.refused = Some(error),
+                    _ => found.damaged += 1,
+                },
+            }
+        }
+    }
+    found
+}
+
+async fn read_slot(device: &dyn Device, offset: u64) -> Result<Superblock> {
+    let failed = |error: DeviceError| Error::io(format!("superblock at byte {offset}: {error}"));
+    let head = read_full(device, offset, BLOCK).await.map_err(failed)?;
+    let length = Superblock::encoded_len(&head)?;
+    if length <= BLOCK {
+        return Superblock::decode(&head);
+    }
+    let whole = read_full(device, offset, length.min(SLOT_BYTES)).await.map_err(failed)?;
+    Superblock::decode(&whole)
+}
+
+/// Writes a superblock to its slot in both rings and makes it durable.
+pub async fn write_rings(
+    device: &dyn Device,
+    superblock: &Superblock,
+) -> std::result::Result<(), DeviceError> {
+    let encoded = superblock.encode().map_err(|error| DeviceError::Invalid(error.to_string()))?;
+    let encoded = Aligned::copy_of(&encoded).freeze();
+    let (front, back) = ring_offsets(device.len());
+    for ring in [front, back] {
+        write_full(device, slot_offset(ring, superblock.commit), vec![encoded.clone()]).await?;
+    }
+    device.flush().await
+}

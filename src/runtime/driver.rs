@@ -1,0 +1,175 @@
+//! A thread that owns an executor.
+//!
+//! Invariant: the thread sleeps whenever no task is ready; wakers end its sleep, nothing else does.
+
+use super::executor::{Executor, Order, Spawner};
+use super::ticket::{Dropped, Ticket};
+use std::future::Future;
+use std::io;
+use std::thread::{self, JoinHandle};
+
+/// One thread that runs one shard's tasks in FIFO order. Dropping it stops the thread, drops the tasks
+/// that have not finished and waits for the thread to end.
+pub struct Driver {
+    spawner: Spawner,
+    /// `None` only while it is dropped.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Driver {
+    /// Starts the thread; `name` is what `top` and debuggers show (Linux keeps 15 bytes).
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(name: &str) -> io::Result<Driver> {
+        let executor = Executor::new(Order::Fifo);
+        let spawner = executor.spawner();
+        let run = move || {
+            while executor.park() {
+                executor.run_until_stalled();
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Driver { spawner, thread: Some(thread) })
+    }
+
+    /// A handle that spawns tasks on the thread.
+    pub fn spawner(&self) -> Spawner {
+        self.spawner.clone()
+    }
+
+    /// Runs `future` on the thread; the ticket receives what it returns.
+    pub fn spawn_ticket<T, F>(&self, future: F) -> Ticket<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.spawner.spawn_ticket(future)
+    }
+
+    /// Runs `future` on the thread and blocks the caller until it has finished.
+    ///
+    /// # Errors
+    /// [`Dropped`] if this or another task panicked, which ends the thread.
+    ///
+    /// # Panics
+    /// When called by one of the thread's own tasks, which would wait for itself.
+    pub fn block_on<T, F>(&self, future: F) -> Result<T, Dropped>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        assert!(!self.is_current(), "a task of the driver blocks on the driver");
+        self.spawner.spawn_ticket(future).wait()
+    }
+
+    fn is_current(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.spawner.close();
+        if self.is_current() {
+            // A task holds the last handle: the thread ends by itself once that task returns.
+            return;
+        }
+        if let Some(thread) = self.thread.take() {
+            // Whoever waited for the panicked task has been told; the others are dropped like at any stop.
+            let _panicked = thread.join().is_err();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Signal, ticket};
+    use std::sync::Arc;
+
+    fn start() -> Driver {
+        Driver::start("test").expect("a thread")
+    }
+
+    #[test]
+    fn tasks_run_on_the_drivers_thread() {
+        let driver = Driver::start("shard-7").expect("a thread");
+        let name = driver.block_on(async { thread::current().name().map(str::to_owned) });
+        assert_eq!(name, Ok(Some("shard-7".to_owned())));
+    }
+
+    #[test]
+    fn many_threads_block_on_one_driver() {
+        let driver = Arc::new(start());
+        let threads: Vec<_> = (0..4_u64)
+            .map(|t| {
+                let driver = driver.clone();
+                thread::spawn(move || {
+                    (0..200).map(|i| driver.block_on(async move { t * i }).expect("alive")).sum()
+                })
+            })
+            .collect();
+        let sum: u64 = threads.into_iter().map(|thread| -> u64 { thread.join().expect("no panic") }).sum();
+        assert_eq!(sum, 6 * 19_900);
+    }
+
+    #[test]
+    fn a_waker_from_another_thread_unparks_the_driver() {
+        let driver = start();
+        let (completer, inner) = ticket();
+        let outer = driver.spawn_ticket(inner);
+        thread::sleep(std::time::Duration::from_millis(20));
+        completer.complete(9);
+        assert_eq!(outer.wait(), Ok(Ok(9)));
+    }
+
+    #[test]
+    fn dropping_the_driver_drops_its_tasks_and_answers_their_waiters() {
+        let driver = start();
+        let signal = Signal::new();
+        let waiting = driver.spawn_ticket(signal.listen());
+        driver.block_on(async {}).expect("alive");
+        drop(driver);
+        assert_eq!(waiting.wait(), Err(Dropped));
+    }
+
+    #[test]
+    fn a_driver_that_is_busy_for_ever_still_stops() {
+        let driver = start();
+        driver.spawner().spawn(std::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }));
+        driver.block_on(async {}).expect("alive");
+    }
+
+    #[test]
+    fn a_panic_of_the_driver_answers_every_waiter() {
+        let driver = start();
+        let bystander = driver.spawn_ticket(std::future::pending::<()>());
+        assert_eq!(driver.block_on(async { panic!("on purpose") }), Err::<(), _>(Dropped));
+        assert_eq!(bystander.wait(), Err(Dropped));
+        let later = loop {
+            // The thread may still be unwinding.
+            if driver.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+                break driver.block_on(async {});
+            }
+            thread::yield_now();
+        };
+        assert_eq!(later, Err(Dropped));
+    }
+
+    #[test]
+    fn a_task_may_hold_the_last_handle_of_its_own_driver() {
+        let driver = start();
+        let spawner = driver.spawner();
+        let (completer, ticket) = ticket();
+        spawner.spawn(async move {
+            drop(driver);
+            completer.complete(());
+        });
+        assert_eq!(ticket.wait(), Ok(()));
+        while spawner.spawn_ticket(async {}).wait().is_ok() {}
+    }
+}

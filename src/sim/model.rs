@@ -1,0 +1,260 @@
+//! The oracle: what a read may legally return.
+//!
+//! Every write has a tag, and the tag and the address make its bytes: so a block that is read names the write
+//! it came from. The model keeps each volume's whole history since the last crash. A read must return, block
+//! by block, what was newest when it began or something written since. After a crash the whole volume must
+//! equal its history up to one number, the same for all blocks, not before the last flush; from then on that
+//! is its history.
+
+use crate::types::{BLOCK, Lba, Number, VolumeId};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// The tag of a block that was never written or was trimmed.
+pub const ZEROS: u64 = 0;
+
+/// The bytes of block `lba` of the write with this tag.
+pub fn content(tag: u64, lba: Lba) -> Vec<u8> {
+    let mut block = Vec::with_capacity(BLOCK);
+    let mut word = tag;
+    let step = (lba.0 << 1 | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..BLOCK / 8 {
+        block.extend_from_slice(&word.to_le_bytes());
+        word = word.wrapping_add(step).rotate_left(17);
+    }
+    block
+}
+
+/// Which write a block comes from; `None` when it is nobody's.
+pub fn tag_of(block: &[u8], lba: Lba) -> Option<u64> {
+    let tag = u64::from_le_bytes(block[..8].try_into().expect("a block is longer than a word"));
+    let matches = if tag == ZEROS { block.iter().all(|byte| *byte == 0) } else { block == content(tag, lba) };
+    matches.then_some(tag)
+}
+
+/// One volume as it should be.
+#[derive(Clone, Debug)]
+pub struct VolumeModel {
+    /// The volume.
+    pub id: VolumeId,
+    /// Each block's tags, oldest first: the first entry is its state at `base`.
+    versions: Vec<Vec<(Number, u64)>>,
+    /// The number up to which the history is settled.
+    base: Number,
+    /// The newest number that was given out.
+    pub issued: Number,
+    /// The newest number that is known durable.
+    pub flushed: Number,
+}
+
+impl VolumeModel {
+    /// A new volume: all zeros.
+    pub fn new(id: VolumeId, blocks: u64) -> VolumeModel {
+        let blocks = usize::try_from(blocks).expect("a simulated volume is small");
+        VolumeModel {
+            id,
+            versions: vec![vec![(Number(0), ZEROS)]; blocks],
+            base: Number(0),
+            issued: Number(0),
+            flushed: Number(0),
+        }
+    }
+
+    /// Its size.
+    pub fn blocks(&self) -> u64 {
+        self.versions.len() as u64
+    }
+
+    /// A write (or, with [`ZEROS`], a trim) was accepted under `number`.
+    ///
+    /// # Errors
+    /// When that is not the next number.
+    pub fn accepted(&mut self, number: Number, lba: Lba, blocks: u64, tag: u64) -> Result<(), String> {
+        if number != self.issued.next() {
+            return Err(format!("volume {}: number {number} after {}", self.id, self.issued));
+        }
+        self.issued = number;
+        for at in lba.0..lba.0 + blocks {
+            self.versions[usize::try_from(at).expect("small")].push((number, tag));
+        }
+        Ok(())
+    }
+
+    fn at(&self, lba: u64, number: Number) -> u64 {
+        let versions = &self.versions[usize::try_from(lba).expect("small")];
+        let newest = versions.iter().rev().find(|(born, _)| *born <= number);
+        newest.expect("the oldest version is that of the base").1
+    }
+
+    /// Checks what a read returned that began when `since` was the newest number.
+    ///
+    /// # Errors
+    /// The first block that it may not return.
+    pub fn check_read(&self, since: Number, lba: Lba, data: &[Option<Bytes>]) -> Result<(), String> {
+        for (at, block) in (lba.0..).zip(data) {
+            let tag = match block {
+                Some(bytes) => tag_of(bytes, Lba(at)),
+                None => Some(ZEROS),
+            };
+            let versions = &self.versions[usize::try_from(at).expect("small")];
+            let later = versions.iter().any(|(born, other)| *born > since && Some(*other) == tag);
+            if !later && Some(self.at(at, since)) != tag {
+                return Err(format!(
+                    "volume {}: block {at} read as {}, but is {} at number {since}",
+                    self.id,
+                    name(tag),
+                    name(Some(self.at(at, since)))
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a whole volume after a crash: it must equal its history up to some number that is not before
+    /// the last flush. From now on that is its history.
+    ///
+    /// # Errors
+    /// What was lost, or what contradicts a prefix.
+    pub fn settle(&mut self, data: &[Option<Bytes>]) -> Result<(), String> {
+        let mut tags = Vec::with_capacity(data.len());
+        for (at, block) in (0..).zip(data) {
+            let tag = match block {
+                Some(bytes) => tag_of(bytes, Lba(at)),
+                None => Some(ZEROS),
+            };
+            tags.push(tag.ok_or_else(|| format!("volume {}: block {at} is nobody's bytes", self.id))?);
+        }
+        if tags.len() as u64 != self.blocks() {
+            return Err(format!("volume {}: {} blocks instead of {}", self.id, tags.len(), self.blocks()));
+        }
+        let mut steps: BTreeMap<Number, Vec<(usize, u64)>> = BTreeMap::new();
+        let mut wrong = 0usize;
+        let mut current = Vec::with_capacity(tags.len());
+        for (at, versions) in self.versions.iter().enumerate() {
+            let now = self.at(at as u64, self.flushed);
+            wrong += usize::from(now != tags[at]);
+            current.push(now);
+            for (born, tag) in versions.iter().filter(|(born, _)| *born > self.flushed) {
+                steps.entry(*born).or_default().push((at, *tag));
+            }
+        }
+        let mut number = self.flushed;
+        let mut steps = steps.into_iter().peekable();
+        loop {
+            // The last of several numbers that look alike, as far as nothing visible changes.
+            if wrong == 0 {
+                break;
+            }
+            let Some((next, changes)) = steps.next() else {
+                return Err(self.explain(&tags));
+            };
+            number = next;
+            for (at, tag) in changes {
+                wrong = wrong - usize::from(current[at] != tags[at]) + usize::from(tag != tags[at]);
+                current[at] = tag;
+            }
+        }
+        self.versions = tags.iter().map(|tag| vec![(number, *tag)]).collect();
+        self.base = number;
+        Ok(())
+    }
+
+    /// The engine says which number the volume stands at; the history goes on from there.
+    ///
+    /// # Errors
+    /// When that contradicts what was flushed or issued.
+    pub fn resume(&mut self, number: Number) -> Result<(), String> {
+        if number < self.flushed || number > self.issued {
+            return Err(format!(
+                "volume {}: came back at number {number}, flushed {}, issued {}",
+                self.id, self.flushed, self.issued
+            ));
+        }
+        for versions in &mut self.versions {
+            versions[0].0 = number;
+        }
+        self.base = number;
+        self.issued = number;
+        self.flushed = number;
+        Ok(())
+    }
+
+    fn explain(&self, tags: &[u64]) -> String {
+        let flushed = tags.iter().enumerate().find(|(at, tag)| {
+            let versions = &self.versions[*at];
+            !versions.iter().any(|(born, other)| {
+                other == *tag && (*born > self.flushed || *other == self.at(*at as u64, self.flushed))
+            })
+        });
+        match flushed {
+            Some((at, tag)) => format!(
+                "volume {}: block {at} came back as {}, but was flushed as {}",
+                self.id,
+                name(Some(*tag)),
+                name(Some(self.at(at as u64, self.flushed)))
+            ),
+            None => format!(
+                "volume {}: no prefix of the history between {} and {} has these blocks together",
+                self.id, self.flushed, self.issued
+            ),
+        }
+    }
+
+    /// What block `lba` is now.
+    pub fn now(&self, lba: u64) -> u64 {
+        self.at(lba, self.issued)
+    }
+}
+
+fn name(tag: Option<u64>) -> String {
+    match tag {
+        None => "nobody's bytes".into(),
+        Some(ZEROS) => "zeros".into(),
+        Some(tag) => format!("write {tag}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(tag: u64, lba: u64) -> Option<Bytes> {
+        (tag != ZEROS).then(|| Bytes::from(content(tag, Lba(lba))))
+    }
+
+    fn model() -> VolumeModel {
+        let mut model = VolumeModel::new(VolumeId(1), 3);
+        for (number, lba, tag) in [(1, 0, 11), (2, 1, 12), (3, 0, 13), (4, 2, 14)] {
+            model.accepted(Number(number), Lba(lba), 1, tag).expect("in order");
+        }
+        model.flushed = Number(2);
+        model
+    }
+
+    #[test]
+    fn a_prefix_from_the_last_flush_on_is_accepted_and_nothing_else() {
+        for (tags, ok) in [
+            ([11, 12, 0], true),
+            ([13, 12, 0], true),
+            ([13, 12, 14], true),
+            ([11, 12, 14], false),
+            ([11, 0, 0], false),
+            ([0, 12, 0], false),
+            ([12, 12, 0], false),
+        ] {
+            let data: Vec<_> = (0..3).zip(tags).map(|(at, tag)| block(tag, at)).collect();
+            assert_eq!(model().settle(&data).is_ok(), ok, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn a_read_sees_the_newest_or_something_younger() {
+        let model = model();
+        assert!(model.check_read(Number(4), Lba(0), &[block(13, 0)]).is_ok());
+        assert!(model.check_read(Number(4), Lba(0), &[block(11, 0)]).is_err());
+        assert!(model.check_read(Number(1), Lba(0), &[block(11, 0)]).is_ok());
+        assert!(model.check_read(Number(1), Lba(0), &[block(13, 0)]).is_ok());
+        assert!(model.check_read(Number(1), Lba(1), &[block(11, 0)]).is_err(), "another block's bytes");
+        assert!(model.check_read(Number(4), Lba(2), &[None]).is_err());
+    }
+}

@@ -1,0 +1,555 @@
+//! One seed: an array, a workload, faults within the tolerance, crashes anywhere, then more loss than that.
+//!
+//! The faults of members (rot, lost and misdirected writes, errors, lies, vanishing) strike at most as many
+//! members as the weakest volume tolerates: whatever these do, the promise holds. Power loss, reordering,
+//! tearing and short I/O strike all.
+
+use super::client::{Client, Shared};
+use super::disk::{Rot, SimDisk};
+use super::fault::{Fault, FaultPlan};
+use super::hub::SimHub;
+use super::model::VolumeModel;
+use super::rng::Rng;
+use crate::commit::{Config, CreateOptions, OpenOptions};
+use crate::error::{Error, Kind};
+use crate::format::superblock::ChunkAddress;
+use crate::limits::RING_BYTES;
+use crate::pool::Candidate;
+use crate::runtime::{Executor, Order, Owned};
+use crate::types::{BLOCK_U64, Lba, Number, Scheme, VolumeId};
+use crate::volume::Shard;
+use crate::zoo::Bugs;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Steps after which a run that does not end counts as hung.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What went wrong, if anything.
+    pub failure: Option<String>,
+    /// A hash of everything that happened on the members.
+    pub trace: u64,
+    /// How often each thing happened.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// Everything that must have happened in a run of many seeds.
+pub const EVENTS: [&str; 27] = [
+    "short read",
+    "short write",
+    "read error",
+    "latent error",
+    "unstable read",
+    "stale read",
+    "misdirected read",
+    "write error",
+    "lost write",
+    "misdirected write",
+    "flush error",
+    "lying flush",
+    "slow",
+    "vanish",
+    "rot",
+    "power loss",
+    "kill",
+    "torn",
+    "unflushed",
+    "crash",
+    "crash in recovery",
+    "member evicted",
+    "checkpoint",
+    "reconstructed",
+    "healed",
+    "array full",
+    "loss beyond m",
+];
+
+fn event(fault: Fault) -> Option<&'static str> {
+    Some(match fault {
+        Fault::ShortRead => "short read",
+        Fault::ShortWrite => "short write",
+        Fault::ReadError => "read error",
+        Fault::LatentError => "latent error",
+        Fault::UnstableRead => "unstable read",
+        Fault::StaleRead => "stale read",
+        Fault::MisdirectedRead => "misdirected read",
+        Fault::WriteError => "write error",
+        Fault::LostWrite => "lost write",
+        Fault::MisdirectedWrite => "misdirected write",
+        Fault::FlushError => "flush error",
+        Fault::LyingFlush => "lying flush",
+        Fault::Slow => "slow",
+        Fault::Vanish => "vanish",
+        Fault::Rot => "rot",
+        Fault::PowerLoss => "power loss",
+        Fault::Kill => "kill",
+        Fault::Torn => "torn",
+        Fault::Unflushed => "unflushed",
+        Fault::NoSpace | Fault::Hang | Fault::Restored => return None,
+    })
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, bugs: Bugs) -> Outcome {
+    let hub = SimHub::new(seed);
+    let mut run = Run::new(hub.clone(), bugs);
+    let failure = run.go().err();
+    let mut counts = run.counts;
+    for (fault, count) in hub.counts() {
+        if let Some(name) = event(fault) {
+            *counts.entry(name.into()).or_default() += count;
+        }
+    }
+    let failure = failure.or_else(|| {
+        (hub.refused() > 0).then(|| format!("{} misaligned or out-of-range requests", hub.refused()))
+    });
+    Outcome { failure, trace: hub.trace(), counts }
+}
+
+struct Run {
+    hub: SimHub,
+    rng: Rng,
+    disks: Vec<SimDisk>,
+    /// Members that faults may strike; fewer than or as many as the weakest volume tolerates.
+    weak: Vec<usize>,
+    scheme: Scheme,
+    /// The m of the weakest volume.
+    tolerance: u8,
+    chunk_blocks: u32,
+    config: Config,
+    shared: Arc<Owned<Shared>>,
+    counts: BTreeMap<String, u64>,
+}
+
+type Checked<T> = Result<T, String>;
+
+/// One life of the engine's process.
+struct Life {
+    executor: Executor,
+    shard: Option<Shard>,
+}
+
+impl Run {
+    fn new(hub: SimHub, bugs: Bugs) -> Run {
+        let mut rng = hub.rng("run");
+        let shapes = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 1), (3, 2), (4, 2)];
+        let (k, m) = shapes[rng.index(shapes.len())];
+        let scheme = Scheme::new(k, m).expect("a valid scheme");
+        let members = usize::from(scheme.width()) + rng.index(3);
+        let chunk_blocks = [8, 16, 32][rng.index(3)];
+        let chunks = 40 + rng.below(60);
+        let disks: Vec<SimDisk> = (0..members)
+            .map(|_| {
+                let blocks = (chunks + rng.below(8)) * u64::from(chunk_blocks);
+                hub.disk(2 * RING_BYTES + blocks * BLOCK_U64)
+            })
+            .collect();
+        let config = Config {
+            write_buffer: [256 << 10, 1 << 20][rng.index(2)],
+            map_cache: [64 << 10, 1 << 20][rng.index(2)],
+            overlay: 1 << 12,
+            bugs,
+        };
+        Run {
+            hub,
+            rng,
+            disks,
+            weak: Vec::new(),
+            scheme,
+            tolerance: scheme.m(),
+            chunk_blocks,
+            config,
+            shared: Arc::new(Owned::new(Shared::default())),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn count(&mut self, what: &str, times: u64) {
+        *self.counts.entry(what.into()).or_default() += times;
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let candidate = |(index, disk): (usize, &SimDisk)| Candidate {
+            device: Arc::new(disk.clone()),
+            path: format!("disk{index}"),
+        };
+        self.disks.iter().enumerate().filter(|(_, disk)| !disk.is_gone()).map(candidate).collect()
+    }
+
+    fn life(&mut self) -> Life {
+        Life { executor: Executor::new(Order::Seeded(self.rng.next_u64())), shard: None }
+    }
+
+    /// Runs a future to its end, or until `steps` events happened: then `None`.
+    fn drive<T: Send + 'static>(
+        &self,
+        life: &Life,
+        steps: u64,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Checked<Option<T>> {
+        let slot = Arc::new(Owned::new(None));
+        let answer = slot.clone();
+        life.executor.spawner().spawn(async move {
+            let output = future.await;
+            answer.with(|slot| *slot = Some(output));
+        });
+        for _ in 0..steps {
+            life.executor.run_until_stalled();
+            if let Some(output) = slot.with(Option::take) {
+                return Ok(Some(output));
+            }
+            if !self.hub.step() {
+                return Err("the engine waits for nothing that can happen".into());
+            }
+        }
+        if steps == STEPS_MAX { Err("the engine does not come to an end".into()) } else { Ok(None) }
+    }
+
+    fn finish<T: Send + 'static>(
+        &self,
+        life: &Life,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Checked<T> {
+        Ok(self.drive(life, STEPS_MAX, future)?.expect("drive to the end"))
+    }
+
+    fn go(&mut self) -> Checked<()> {
+        self.create()?;
+        self.weaken();
+        let rounds = 1 + self.rng.below(4);
+        for round in 0..rounds {
+            let mut life = self.recover()?;
+            self.storm(&mut life)?;
+            let last = round + 1 == rounds;
+            if last || self.rng.chance(1, 4) {
+                self.end(life)?;
+            } else {
+                self.crash(life);
+            }
+        }
+        self.calm()?;
+        self.beyond()
+    }
+
+    fn create(&mut self) -> Checked<()> {
+        let life = self.life();
+        let env = self.hub.env(life.executor.spawner());
+        let options = CreateOptions {
+            name: "sim".into(),
+            scheme: self.scheme,
+            chunk_blocks: Some(self.chunk_blocks),
+            labels: Vec::new(),
+        };
+        let candidates = self.candidates();
+        let made = self.finish(&life, async move { Shard::create(&env, candidates, options).await })?;
+        made.map_err(|error| format!("create: {error}"))?;
+        let mut life = self.life();
+        self.open(&mut life, STEPS_MAX, false)?.expect("opened to the end");
+        let shard = life.shard.clone().expect("opened");
+        for index in 0..=self.rng.below(2) {
+            let m = self.rng.below(u64::from(self.scheme.m()) + 1);
+            let m = u8::try_from(m).expect("small");
+            let k = 1 + u8::try_from(self.rng.below(u64::from(self.scheme.width() - m))).expect("small");
+            let scheme = if index == 0 { self.scheme } else { Scheme::new(k, m).expect("valid") };
+            self.tolerance = self.tolerance.min(scheme.m());
+            let more = if self.rng.chance(1, 3) { 2000 } else { 300 };
+            let blocks = 64 + self.rng.below(more);
+            let (handle, name) = (shard.clone(), format!("v{index}"));
+            let id = self
+                .finish(&life, async move { handle.create_volume(&name, scheme, blocks).await })?
+                .map_err(|error| format!("create volume: {error}"))?;
+            self.shared.with(|shared| shared.volumes.insert(id, VolumeModel::new(id, blocks)));
+        }
+        self.end(life)
+    }
+
+    /// Draws the members that faults may strike, and how often.
+    fn weaken(&mut self) {
+        let mut members: Vec<usize> = (0..self.disks.len()).collect();
+        for _ in 0..self.rng.below(u64::from(self.tolerance) + 1) {
+            let at = self.rng.index(members.len());
+            self.weak.push(members.swap_remove(at));
+        }
+        let benign = FaultPlan::none()
+            .with(Fault::ShortRead, 2_000)
+            .with(Fault::ShortWrite, 2_000)
+            .with(Fault::Slow, 2_000);
+        for disk in &self.disks {
+            disk.set_plan(benign.clone());
+        }
+        for &index in &self.weak {
+            let mut plan = benign.clone();
+            let silent = [
+                Fault::ReadError,
+                Fault::LatentError,
+                Fault::UnstableRead,
+                Fault::StaleRead,
+                Fault::MisdirectedRead,
+                Fault::LostWrite,
+                Fault::MisdirectedWrite,
+                Fault::LyingFlush,
+            ];
+            for fault in silent {
+                if self.rng.chance(1, 2) {
+                    plan = plan.with(fault, 20_000);
+                }
+            }
+            if self.rng.chance(1, 3) {
+                let fatal = [Fault::WriteError, Fault::FlushError][self.rng.index(2)];
+                plan = plan.with(fatal, 5_000);
+            }
+            self.disks[index].set_plan(plan);
+        }
+    }
+
+    fn open(&mut self, life: &mut Life, steps: u64, read_only: bool) -> Checked<Option<()>> {
+        let env = self.hub.env(life.executor.spawner());
+        let options = OpenOptions { read_only, array: None, config: self.config };
+        let candidates = self.candidates();
+        let opened = self.drive(life, steps, async move { Shard::open(env, candidates, options).await })?;
+        match opened {
+            None => Ok(None),
+            Some(Ok((shard, _))) => {
+                life.shard = Some(shard);
+                Ok(Some(()))
+            }
+            Some(Err(error)) => Err(format!("open: {error}")),
+        }
+    }
+
+    /// Opens the array, with crashes on the way, and checks every volume.
+    fn recover(&mut self) -> Checked<Life> {
+        loop {
+            let mut life = self.life();
+            let steps = if self.rng.chance(1, 3) { 1 + self.rng.below(400) } else { STEPS_MAX };
+            if self.open(&mut life, steps, false)?.is_some() {
+                self.settle(&life)?;
+                return Ok(life);
+            }
+            self.count("crash in recovery", 1);
+            self.crash(life);
+        }
+    }
+
+    /// Reads every volume whole and holds it against its history.
+    fn settle(&mut self, life: &Life) -> Checked<()> {
+        let shard = life.shard.clone().expect("opened");
+        let volumes: Vec<(VolumeId, u64)> = self
+            .shared
+            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
+        for (id, blocks) in volumes {
+            let handle = shard.clone();
+            let data = self
+                .finish(life, async move { handle.read_blocks(id, Lba(0), blocks).await })?
+                .map_err(|error| format!("reading volume {id} after opening: {error}"))?;
+            let number = shard
+                .core()
+                .catalog()
+                .with(|catalog| catalog.get(id).map(|volume| volume.durable))
+                .map_err(|error| error.to_string())?;
+            self.shared.with(|shared| {
+                let model = shared.volumes.get_mut(&id).expect("listed");
+                model.settle(&data)?;
+                model.resume(number)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Clients work while faults strike.
+    fn storm(&mut self, life: &mut Life) -> Checked<()> {
+        let shard = life.shard.clone().expect("opened");
+        let clients = 1 + self.rng.below(3);
+        for index in 0..clients {
+            let client = Client {
+                shard: shard.clone(),
+                shared: self.shared.clone(),
+                rng: self.rng.fork(&format!("client {index}")),
+                operations: 10 + self.rng.below(60),
+            };
+            life.executor.spawner().spawn(client.run());
+        }
+        let events = 200 + self.rng.below(3000);
+        let strike = self.rng.below(events);
+        for at in 0..events {
+            life.executor.run_until_stalled();
+            if at == strike {
+                self.strike();
+            }
+            if !self.hub.step() {
+                break;
+            }
+        }
+        life.executor.run_until_stalled();
+        if self.rng.chance(1, 2) {
+            self.strike();
+        }
+        self.shared.with(|shared| shared.failure.take()).map_or(Ok(()), Err)
+    }
+
+    /// Rot, or the loss of a member.
+    fn strike(&mut self) {
+        let Some(&index) = self.weak.get(self.rng.index(self.weak.len().max(1))) else { return };
+        let disk = self.disks[index].clone();
+        if self.rng.chance(1, 4) {
+            disk.vanish();
+            return;
+        }
+        let mut kinds = vec![Rot::Flip, Rot::Garbage, Rot::Zero];
+        let mut used: Vec<u64> = disk.used_blocks().collect();
+        if self.rng.chance(1, 2) {
+            // Headers are few among so many blocks, and replay believes nothing as much as the youngest of them.
+            used.retain(|block| disk.peek(block * BLOCK_U64, 8) == *b"PARITASr");
+            used.sort_by_key(|block| std::cmp::Reverse(sequence(&disk, *block)));
+            used.truncate(6);
+            kinds = vec![Rot::Flip];
+        }
+        if used.is_empty() {
+            return;
+        }
+        for _ in 0..1 + self.rng.below(40) {
+            let block = used[self.rng.index(used.len())];
+            let kind = kinds[self.rng.index(kinds.len())];
+            disk.rot(block..block + 1, kind);
+        }
+    }
+
+    fn note(&mut self, life: &Life) {
+        if let Some(shard) = &life.shard {
+            let progress = shard.core().progress();
+            let counters = shard.core().stripes().counters();
+            self.count("checkpoint", progress.checkpoints);
+            self.count("member evicted", progress.evictions);
+            self.count("reconstructed", counters.reconstructed);
+            self.count("healed", counters.healed);
+        }
+        let full = self.shared.with(|shared| std::mem::take(&mut shared.full));
+        self.count("array full", full);
+    }
+
+    fn crash(&mut self, life: Life) {
+        self.note(&life);
+        self.count("crash", 1);
+        drop(life);
+        if self.rng.chance(2, 3) {
+            self.hub.power_loss();
+        } else {
+            self.hub.kill();
+        }
+    }
+
+    /// Closes the array as it should be, or, when it takes no more writes, not at all.
+    fn end(&mut self, life: Life) -> Checked<()> {
+        let shard = life.shard.clone().expect("opened");
+        let handle = shard.clone();
+        let checked = self.finish(&life, async move { handle.core().check().await })?;
+        checked.map_err(|error| format!("invariants: {error}"))?;
+        // Clients may still be at it: only what was accepted before is sure to be durable.
+        let accepted: Vec<(VolumeId, Number)> = self
+            .shared
+            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.issued)).collect());
+        let closed = self.finish(&life, async move { shard.close().await })?;
+        self.note(&life);
+        match closed {
+            Ok(()) => {
+                self.shared.with(|shared| {
+                    for (id, number) in accepted {
+                        let volume = shared.volumes.get_mut(&id).expect("volumes stay");
+                        volume.flushed = volume.flushed.max(number);
+                    }
+                });
+                Ok(())
+            }
+            Err(error) if error.kind() == Kind::NoSpace => Ok(()),
+            Err(error) => Err(format!("close: {error}")),
+        }
+    }
+
+    /// No more faults: everything must be there.
+    fn calm(&mut self) -> Checked<()> {
+        for disk in &self.disks {
+            disk.set_plan(FaultPlan::none());
+        }
+        let mut life = self.life();
+        self.open(&mut life, STEPS_MAX, false)?.expect("opened to the end");
+        self.settle(&life)?;
+        self.end(life)
+    }
+
+    /// More members vanish than the weakest volume tolerates, but not more than the metadata does: exactly the
+    /// blocks that cannot be reconstructed are lost, all others are exact. Members that faults have struck are
+    /// among those that vanish, so that nothing else is damaged.
+    fn beyond(&mut self) -> Checked<()> {
+        for &index in &self.weak {
+            self.disks[index].vanish();
+        }
+        for _ in self.weak.len() as u64..self.meta_tolerance() {
+            let here: Vec<usize> =
+                (0..self.disks.len()).filter(|index| !self.disks[*index].is_gone()).collect();
+            self.disks[here[self.rng.index(here.len())]].vanish();
+        }
+        let mut life = self.life();
+        self.open(&mut life, STEPS_MAX, true)?.expect("opened to the end");
+        let shard = life.shard.clone().expect("opened");
+        let volumes: Vec<(VolumeId, u64)> = self
+            .shared
+            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
+        for (id, blocks) in volumes {
+            for at in 0..blocks {
+                self.beyond_block(&life, &shard, id, at)?;
+            }
+        }
+        self.note(&life);
+        Ok(())
+    }
+
+    fn beyond_block(&mut self, life: &Life, shard: &Shard, id: VolumeId, at: u64) -> Checked<()> {
+        let handle = shard.clone();
+        let (read, place) = self.finish(life, async move {
+            (handle.read_blocks(id, Lba(at), 1).await, handle.locate(id, Lba(at)).await)
+        })?;
+        let place = place.map_err(|error| format!("the map beyond m: {error}"))?;
+        let lost = match place {
+            None => false,
+            Some(pointer) => {
+                let view = shard.core().stripes().view(pointer.place.segment).map_err(|e| e.to_string())?;
+                let readable = |column: &Option<ChunkAddress>| {
+                    column.is_some_and(|address| shard.core().stripes().pool.device(address.slot).is_some())
+                };
+                let left = view.columns.iter().filter(|column| readable(column)).count();
+                let own = readable(&view.columns[usize::from(pointer.place.column.0)]);
+                !own && left < usize::from(view.scheme.k())
+            }
+        };
+        match read {
+            Ok(data) if !lost => self.shared.with(|shared| {
+                let model = &shared.volumes[&id];
+                model.check_read(model.issued, Lba(at), &data)
+            }),
+            Ok(_) => Err(format!("volume {id}: block {at} was read although its row is lost")),
+            Err(error) if lost && named(&error, id, at) => {
+                self.count("loss beyond m", 1);
+                Ok(())
+            }
+            Err(error) => Err(format!("volume {id}: block {at} beyond m: {error}")),
+        }
+    }
+
+    fn meta_tolerance(&self) -> u64 {
+        if self.scheme.m() == 0 && self.disks.len() > 1 { 1 } else { u64::from(self.scheme.m()) }
+    }
+}
+
+/// The sequence number in a record's header.
+fn sequence(disk: &SimDisk, block: u64) -> u64 {
+    let bytes = disk.peek(block * BLOCK_U64 + 56, 8);
+    u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+}
+
+fn named(error: &Error, volume: VolumeId, at: u64) -> bool {
+    error.kind() == Kind::DataLoss { volume, lba: Lba(at) }
+}

@@ -1,0 +1,150 @@
+//! Where the next segment goes, and how much room is left.
+
+use super::table::{Segment, Space};
+use crate::format::superblock::ChunkAddress;
+use crate::format::tables::ColumnState;
+use crate::limits::RUNWAY_CHUNKS_MAX;
+use crate::types::{Chunk, Scheme, SegmentId, Slot};
+use std::collections::BTreeSet;
+
+/// What a segment is for: decides which reserve it may use (rule 13).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Purpose {
+    /// User data: must leave the reserve alone.
+    Data,
+    /// Pages of maps, of the volume table and of the damage list.
+    Meta,
+    /// Pages of the segment table.
+    Boot,
+}
+
+/// Chunks, counted per member, that user data must leave for the next checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reserve(pub u32);
+
+impl Space {
+    /// The widest scheme for new segments: as wide as `wanted` if there are members enough, else narrower
+    /// with the same m; with m members or fewer, k = 1 and some columns absent.
+    pub fn fit(&self, wanted: Scheme) -> Scheme {
+        let active = u8::try_from(self.active()).unwrap_or(u8::MAX);
+        let k = wanted.k().min(active.saturating_sub(wanted.m())).max(1);
+        Scheme::new(k, wanted.m()).expect("narrower than a valid scheme")
+    }
+
+    /// Opens a segment on the members with the most room in the runway; `None` when there are too few.
+    pub fn open(&mut self, wanted: Scheme, purpose: Purpose, reserve: Reserve) -> Option<SegmentId> {
+        let scheme = self.fit(wanted);
+        let keep = if purpose == Purpose::Data { reserve.0 as usize } else { 0 };
+        let mut candidates: Vec<(usize, Slot)> = (0u8..)
+            .map(Slot)
+            .zip(&self.members)
+            .filter(|(_, member)| member.active && member.runway.len() > keep)
+            .map(|(slot, member)| (member.runway.len(), slot))
+            .collect();
+        let present = usize::from(scheme.width()).min(self.active());
+        if candidates.len() < present {
+            return None;
+        }
+        candidates.sort_by_key(|&(room, slot)| (std::cmp::Reverse(room), slot));
+        candidates.truncate(present);
+        // Parity moves round, so that no member holds all of it.
+        let id = self.next;
+        let turn = usize::try_from(id.0 % present as u64).expect("smaller than a member count");
+        candidates.sort_by_key(|&(_, slot)| slot);
+        candidates.rotate_left(turn);
+        let mut columns = vec![ColumnState::Absent; usize::from(scheme.width())];
+        for ((_, slot), column) in candidates.into_iter().zip(&mut columns) {
+            let member = &mut self.members[usize::from(slot.0)];
+            let chunk = member.runway.pop_first().expect("a candidate has room");
+            member.free.remove(&chunk);
+            *column = ColumnState::Complete(ChunkAddress { slot, chunk });
+        }
+        self.next = SegmentId(id.0 + 1);
+        self.segments.insert(
+            id,
+            Segment {
+                scheme,
+                columns,
+                sealed: false,
+                rows: 0,
+                applied: 0,
+                live: 0,
+                pending: 0,
+                pins: 0,
+                purpose,
+            },
+        );
+        self.change(id);
+        Some(id)
+    }
+
+    /// The chunks that the next checkpoint lists: the runway as it is, so that what is entered while the
+    /// checkpoint is written is still found, then the chunks of the segments it frees and other free ones.
+    pub fn plan_runway(&self, freed: &[SegmentId]) -> Vec<ChunkAddress> {
+        let freed: BTreeSet<ChunkAddress> =
+            freed.iter().filter_map(|id| self.segments.get(id)).flat_map(Segment::chunks).collect();
+        let active = self.active().max(1);
+        let quota = (RUNWAY_CHUNKS_MAX / active).max(1);
+        let mut plan = Vec::new();
+        for (slot, member) in (0u8..).map(Slot).zip(&self.members).filter(|(_, member)| member.active) {
+            let fresh = freed.iter().filter(|address| address.slot == slot).map(|address| address.chunk);
+            let mut chosen: Vec<Chunk> = member.runway.iter().copied().collect();
+            let room = quota.saturating_sub(chosen.len());
+            let other = member.free.difference(&member.runway).copied().chain(fresh);
+            chosen.extend(other.take(room));
+            plan.extend(chosen.into_iter().map(|chunk| ChunkAddress { slot, chunk }));
+        }
+        plan
+    }
+
+    /// The checkpoint that lists `plan` is durable on all members in use: the log may enter those chunks.
+    pub fn install_runway(&mut self, plan: &[ChunkAddress]) {
+        for member in &mut self.members {
+            member.runway.clear();
+        }
+        for address in plan {
+            let member = &mut self.members[usize::from(address.slot.0)];
+            if member.free.contains(&address.chunk) {
+                member.runway.insert(address.chunk);
+            }
+        }
+    }
+
+    /// Whether a segment of this scheme could be opened now.
+    pub fn can_open(&self, wanted: Scheme, purpose: Purpose, reserve: Reserve) -> bool {
+        self.openable(wanted, purpose, reserve, |member| member.runway.len()) > 0
+    }
+
+    /// How many segments of this scheme the free chunks allow, the reserve left alone.
+    pub fn free_segments(&self, wanted: Scheme, reserve: Reserve) -> u64 {
+        self.openable(wanted, Purpose::Data, reserve, |member| member.free.len())
+    }
+
+    /// The largest s such that s segments of `width` distinct members each fit: sum of min(room, s) >= s * width.
+    fn openable(
+        &self,
+        wanted: Scheme,
+        purpose: Purpose,
+        reserve: Reserve,
+        room: impl Fn(&super::table::Member) -> usize,
+    ) -> u64 {
+        let keep = if purpose == Purpose::Data { reserve.0 as usize } else { 0 };
+        let rooms: Vec<u64> = self
+            .members
+            .iter()
+            .filter(|member| member.active)
+            .map(|member| room(member).saturating_sub(keep) as u64)
+            .collect();
+        let width = u64::from(self.fit(wanted).width()).min(rooms.len() as u64).max(1);
+        let (mut low, mut high) = (0u64, rooms.iter().sum::<u64>() / width);
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            if rooms.iter().map(|&room| room.min(middle)).sum::<u64>() >= middle * width {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        low
+    }
+}

@@ -1,0 +1,7 @@
+//! Which chunks are free, and the segment table. Pure: no I/O.
+
+mod allocate;
+mod table;
+
+pub use allocate::{Purpose, Reserve};
+pub use table::{Segment, Space};

@@ -1,0 +1,125 @@
+//! A block from the other columns of its row, each verified by its own witness before it is used.
+
+use super::{Stripes, View};
+use crate::checksum::witness;
+use crate::device::{Aligned, read_full, write_full};
+use crate::pool::Fault;
+use crate::runtime::join_all;
+use crate::types::{BLOCK, Column, Row};
+use crate::zoo::Bug;
+use bytes::Bytes;
+
+impl Stripes {
+    /// A block that matches its witness: read, or else reconstructed.
+    pub(super) async fn verified_or_rebuilt(
+        &self,
+        view: &View,
+        row: Row,
+        column: Column,
+        witnesses: impl Fn(Column) -> u64,
+    ) -> Option<Bytes> {
+        if let Some(block) = self.raw(view, column, row).await {
+            if witness(&block) == witnesses(column) {
+                return Some(block);
+            }
+            self.charge_checksum(view, column);
+        }
+        self.rebuild_rows(view, row, 1, column, |_, other| witnesses(other)).await.pop().flatten()
+    }
+
+    /// Blocks of one column in `count` consecutive rows, from the other columns. `witnesses` has the
+    /// checksum of each block of the rows. `None` where fewer than k blocks of a row are good.
+    pub(super) async fn rebuild_rows(
+        &self,
+        view: &View,
+        first: Row,
+        count: usize,
+        column: Column,
+        witnesses: impl Fn(usize, Column) -> u64,
+    ) -> Vec<Option<Bytes>> {
+        let k = usize::from(view.scheme.k());
+        let mut others: Vec<Column> = view.scheme.columns().filter(|other| *other != column).collect();
+        let mut good: Vec<Vec<(Column, Bytes)>> = vec![Vec::new(); count];
+        // First as many columns as needed, then, where one of them disappoints, all that are left.
+        while !others.is_empty() && good.iter().any(|row| row.len() < k) {
+            let missing = good.iter().map(|row| k - row.len().min(k)).max().unwrap_or(0);
+            let batch: Vec<Column> = others.drain(..missing.min(others.len())).collect();
+            let reads = batch.iter().map(|&other| self.span(view, other, first, count));
+            let spans = join_all(reads.collect()).await;
+            for (&other, span) in batch.iter().zip(spans) {
+                for (index, block) in span.into_iter().enumerate() {
+                    let Some(block) = block else { continue };
+                    if self.bugs.has(Bug::ParityUnverified) || witness(&block) == witnesses(index, other) {
+                        good[index].push((other, block));
+                    } else {
+                        self.charge_checksum(view, other);
+                    }
+                }
+            }
+        }
+        let codec = self.codec(view.scheme);
+        let mut rebuilt = Vec::with_capacity(count);
+        for (index, blocks) in good.iter().enumerate() {
+            let available: Vec<(Column, &[u8])> =
+                blocks.iter().take(k).map(|(other, block)| (*other, block.as_ref())).collect();
+            let mut out = Aligned::zeroed(BLOCK);
+            let done =
+                available.len() == k && codec.reconstruct(&available, &[column], &mut [out.as_mut()]).is_ok();
+            let block = out.freeze();
+            let trusted = self.bugs.has(Bug::ParityUnverified) || witness(&block) == witnesses(index, column);
+            if done && trusted {
+                self.count(|counters| counters.reconstructed += 1);
+                rebuilt.push(Some(block));
+            } else {
+                rebuilt.push(None);
+            }
+        }
+        rebuilt
+    }
+
+    /// Consecutive blocks of a column, unverified; block by block where the whole cannot be read.
+    pub(super) async fn span(
+        &self,
+        view: &View,
+        column: Column,
+        first: Row,
+        count: usize,
+    ) -> Vec<Option<Bytes>> {
+        let nothing = vec![None; count];
+        let Some(address) = view.columns[usize::from(column.0)] else { return nothing };
+        let Some((device, offset)) = self.locate(address, first) else { return nothing };
+        if let Ok(bytes) = read_full(device.as_ref(), offset, count * BLOCK).await {
+            return (0..count).map(|index| Some(bytes.slice(index * BLOCK..(index + 1) * BLOCK))).collect();
+        }
+        self.pool.charge(address.slot, Fault::Read);
+        let mut blocks = nothing;
+        for (row, block) in (first.0..).map(Row).zip(&mut blocks) {
+            let Some((device, offset)) = self.locate(address, row) else { break };
+            *block = read_full(device.as_ref(), offset, BLOCK).await.ok();
+        }
+        blocks
+    }
+
+    /// Rewrites a block in place with its verified bytes. The segment is immutable there, so this is
+    /// idempotent and opens no hole.
+    pub(super) async fn heal(&self, view: &View, row: Row, column: Column, bytes: Bytes) {
+        if !self.writable {
+            return;
+        }
+        let Some(address) = view.columns[usize::from(column.0)] else { return };
+        let Some((device, offset)) = self.locate(address, row) else { return };
+        match write_full(device.as_ref(), offset, vec![bytes]).await {
+            Ok(()) => self.count(|counters| counters.healed += 1),
+            Err(_) => {
+                self.pool.charge(address.slot, Fault::Write);
+                self.pool.suspect(address.slot);
+            }
+        }
+    }
+
+    pub(super) fn charge_checksum(&self, view: &View, column: Column) {
+        if let Some(address) = view.columns[usize::from(column.0)] {
+            self.pool.charge(address.slot, Fault::Checksum);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a segment says of itself: headers and descriptions, read from whichever column still has them.
+
+use super::Stripes;
+use crate::device::read_full;
+use crate::error::{Error, Result};
+use crate::format::record::{Expected, HeaderPart, Record};
+use crate::format::superblock::ChunkAddress;
+use crate::pool::Fault;
+use crate::types::{BLOCK, Column, Nonce, Row, Scheme, SegmentId};
+use crate::zoo::Bug;
+use bytes::Bytes;
+
+/// A segment as far as reading needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    /// The segment.
+    pub segment: SegmentId,
+    /// Its scheme.
+    pub scheme: Scheme,
+    /// Its columns; `None` where there is nothing to read.
+    pub columns: Vec<Option<ChunkAddress>>,
+}
+
+/// What is in a row where a record should begin.
+#[derive(Debug)]
+pub enum Found {
+    /// The record.
+    Record(Box<Record>),
+    /// A header, but too little of its description is left. The next record begins behind its rows.
+    Broken {
+        /// Rows behind the header.
+        rows: u8,
+    },
+    /// No header.
+    Nothing,
+}
+
+impl Stripes {
+    /// A segment of the table.
+    ///
+    /// # Errors
+    /// When the table has no such segment.
+    pub fn view(&self, segment: SegmentId) -> Result<View> {
+        self.space.with(|space| {
+            let found = space
+                .get(segment)
+                .ok_or_else(|| Error::corrupt(format!("segment {segment} is not in the table")))?;
+            let columns = found.scheme.columns().map(|column| found.column(column)).collect();
+            Ok(View { segment, scheme: found.scheme, columns })
+        })
+    }
+
+    /// One block of a column, unverified; only for what carries its own checksum.
+    pub(super) async fn raw(&self, view: &View, column: Column, row: Row) -> Option<Bytes> {
+        let address = view.columns[usize::from(column.0)]?;
+        let (device, offset) = self.locate(address, row)?;
+        match read_full(device.as_ref(), offset, BLOCK).await {
+            Ok(bytes) => Some(bytes),
+            Err(_) => {
+                self.pool.charge(address.slot, Fault::Read);
+                None
+            }
+        }
+    }
+
+    /// The record whose header is in `row`, from the first column that still has it. With `nonce`, only a
+    /// record of that opening counts.
+    pub async fn find_record(&self, view: &View, row: Row, nonce: Option<Nonce>) -> Found {
+        let mut broken = None;
+        for column in view.scheme.columns() {
+            let Some(block) = self.raw(view, column, row).await else { continue };
+            let expected = Expected { array: self.pool.identity().array, segment: view.segment, column, row };
+            let Ok(part) = self.decode_header(&block, Some(expected)) else { continue };
+            let counts = nonce.is_none_or(|nonce| nonce == part.record.nonce);
+            if !counts || part.record.scheme != view.scheme {
+                continue;
+            }
+            let rows = part.record.rows;
+            match self.describe(view, row, part).await {
+                Ok(record) => return Found::Record(Box::new(record)),
+                Err(_) => broken = Some(rows),
+            }
+        }
+        broken.map_or(Found::Nothing, |rows| Found::Broken { rows })
+    }
+
+    /// The first block of a chunk.
+    pub async fn first_block(&self, address: ChunkAddress) -> Option<Bytes> {
+        let (device, offset) = self.locate(address, Row(0))?;
+        read_full(device.as_ref(), offset, BLOCK).await.ok()
+    }
+
+    /// Decodes a header block.
+    ///
+    /// # Errors
+    /// When it is none, or not the expected one.
+    pub fn decode_header(&self, block: &[u8], expected: Option<Expected>) -> Result<HeaderPart> {
+        if self.bugs.has(Bug::HeaderUnchecked) {
+            return HeaderPart::decode(&crate::zoo::resealed(block), expected);
+        }
+        HeaderPart::decode(block, expected)
+    }
+
+    /// Completes a header with its description, whose blocks are verified by the header's own witnesses.
+    async fn describe(&self, view: &View, row: Row, part: HeaderPart) -> Result<Record> {
+        let k = usize::from(view.scheme.k());
+        let mut blocks = Vec::with_capacity(part.needs());
+        for index in 0..part.needs() {
+            let (behind, column) = (index / k, Column(u8::try_from(index % k).expect("k fits u8")));
+            let behind = u8::try_from(behind).expect("description rows fit u8");
+            let block = self
+                .verified_or_rebuilt(view, row.plus(u16::from(behind) + 1), column, |other| {
+                    part.record.witness(behind, other)
+                })
+                .await
+                .ok_or_else(|| {
+                    Error::corrupt(format!(
+                        "the description of the record at row {row} of segment {} is lost",
+                        view.segment
+                    ))
+                })?;
+            blocks.push(block);
+        }
+        part.finish(&blocks)
+    }
+}

@@ -1,0 +1,375 @@
+//! Arrays and volumes for programs: handles that every thread may use, blocking or as futures.
+//!
+//! An array owns one thread, on which its engine runs; every call is a task on it. The futures of the
+//! `_async` methods only wait for their task: they run under any executor, and dropping one does not undo
+//! what it asked for. The blocking methods must not be called where blocking is forbidden, such as in
+//! another executor's tasks.
+//!
+//! **Ordering and durability.** A write, trim or resize is numbered when it is accepted, and is seen by
+//! every read that begins after it returned. It is durable when a [`Volume::flush`] that began later has
+//! succeeded, and a [`Volume::write_durable`] when it returns; [`Array::close`] makes everything durable.
+//! After a crash, also of the process, a volume is a prefix of its history that contains everything that
+//! was durable. One call of up to 1 MiB is one step of that history; a longer one is a sequence of such
+//! steps in order of address. Dropping the last handle without [`Array::close`] is such a crash.
+//!
+//! ```
+//! use paritas::volume::{Array, CreateOptions, OpenOptions};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let members: Vec<_> = (0..6).map(|i| folder.path().join(format!("disk{i}"))).collect();
+//! let options = CreateOptions { size: Some(64 << 20), ..CreateOptions::default() };
+//! let array = Array::create(&members, &options)?; // 4+2: any two members may be lost
+//!
+//! let volume = array.create_volume("mail", 16 << 20, None)?;
+//! volume.write(8192, vec![7; 4096])?;
+//! volume.flush()?;
+//! array.close()?;
+//!
+//! std::fs::remove_file(&members[1])?;
+//! std::fs::remove_file(&members[4])?;
+//! let array = Array::open(folder.path(), &OpenOptions::default())?;
+//! let volume = array.volume("mail")?;
+//! let reading = async {
+//!     volume.write_async(0, vec![1; 4096]).await?;
+//!     volume.flush_async().await?;
+//!     volume.read_async(8192, 4096).await
+//! };
+//! # use std::task::{Context, Poll, Wake};
+//! # struct Unpark(std::thread::Thread);
+//! # impl Wake for Unpark { fn wake(self: std::sync::Arc<Self>) { self.0.unpark() } }
+//! # fn block_on<T>(future: impl Future<Output = T>) -> T {
+//! #     let mut future = std::pin::pin!(future);
+//! #     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+//! #     loop {
+//! #         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+//! #             Poll::Ready(value) => return value,
+//! #             Poll::Pending => std::thread::park(),
+//! #         }
+//! #     }
+//! # }
+//! assert_eq!(block_on(reading)?, [7; 4096][..]); // any executor will do
+//! # array.close()?;
+//! # Ok(())
+//! # }
+//! ```
+
+use super::discover::discover;
+use super::engine::{Engine, closed, settle, start};
+use super::handle::{Volume, whole_blocks};
+use super::make::{CreateOptions, Prepared, prepare};
+use super::status::{Present, Status, status};
+use super::{Shard, VolumeInfo};
+use crate::commit::{self, Config};
+use crate::error::{Error, Kind, Result};
+use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
+use crate::types::Scheme;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How an array is to be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenOptions {
+    /// Claim nothing and write nothing: what is found is read, and not healed.
+    pub read_only: bool,
+    /// The array's name, where a directory holds several.
+    pub name: Option<String>,
+    /// Bytes of accepted writes that may wait in memory.
+    pub write_buffer: u64,
+    /// Bytes of the map that are kept in memory.
+    pub map_cache: u64,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        let Config { write_buffer, map_cache, .. } = Config::default();
+        OpenOptions { read_only: false, name: None, write_buffer, map_cache }
+    }
+}
+
+/// An open array.
+#[derive(Clone)]
+pub struct Array {
+    engine: Arc<Engine>,
+}
+
+impl Array {
+    /// Makes an array of these files and block devices and opens it. Files that do not exist are created when
+    /// [`CreateOptions::size`] says how large. Durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for impossible options; [`Kind::Refused`] for members that hold something else
+    /// (unless forced), are too small or named twice, and for fewer of them than the scheme has columns;
+    /// [`Kind::Busy`] when one is in use; [`Kind::Io`]. What is refused has changed and created nothing.
+    pub fn create<P: AsRef<Path>>(members: &[P], options: &CreateOptions) -> Result<Array> {
+        let paths: Vec<PathBuf> = members.iter().map(|path| path.as_ref().to_owned()).collect();
+        let options = options.clone();
+        let driver = start()?;
+        let env = Env::system(driver.spawner());
+        let made = driver.spawn_ticket(async move {
+            let Prepared { members, scheme, name, chunk_blocks, undo } = prepare(&paths, &options).await?;
+            let sizes = members.iter().map(|member| member.device.len());
+            let present = Present::all(paths.into_iter().zip(sizes));
+            let options = commit::CreateOptions { name, scheme, chunk_blocks, labels: Vec::new() };
+            Shard::create(&env, members.clone(), options).await?;
+            undo.keep();
+            let (shard, _) = Shard::open(env, members, commit::OpenOptions::default()).await?;
+            Ok((Arc::new(Owned::new(Some(shard))), Arc::new(present)))
+        });
+        let (shard, present) = settle(made.wait())?;
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), driver }) })
+    }
+
+    /// Opens the array that `place` names: the directory that holds its members, or any one of them. Recovers
+    /// it first if it was not closed.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses,
+    /// [`Kind::Busy`] when another process has it open for writing, [`Kind::ReadOnly`] when too few
+    /// members are there to write it, [`Kind::Corrupt`] when its metadata is damaged beyond redundancy.
+    pub fn open(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
+        let driver = start()?;
+        let opened = open(&driver, place.as_ref(), options);
+        let (shard, present, notes) = settle(opened.wait())?;
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes, driver }) })
+    }
+
+    /// [`Array::open`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::open`].
+    pub async fn open_async(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
+        let driver = start()?;
+        let opened = open(&driver, place.as_ref(), options);
+        let (shard, present, notes) = settle(opened.await)?;
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes, driver }) })
+    }
+
+    /// What was left alone when the array was opened, and why; which members were missing.
+    pub fn notes(&self) -> &[String] {
+        &self.engine.notes
+    }
+
+    /// The volumes, as of now.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub fn volumes(&self) -> Result<Vec<Volume>> {
+        let listed = self.engine.start(async |shard: Shard| Ok(shard.volumes())).wait();
+        Ok(settle(listed)?.into_iter().map(|info| Volume::new(self.engine.clone(), info)).collect())
+    }
+
+    /// The volume of that name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::Closed`].
+    pub fn volume(&self, name: &str) -> Result<Volume> {
+        let name = name.to_owned();
+        let found = self.engine.start(async move |shard: Shard| shard.find(&name)).wait();
+        Ok(Volume::new(self.engine.clone(), settle(found)?))
+    }
+
+    /// Makes a volume of `len` bytes, a multiple of 4096. Durable on return. Without a scheme it has the
+    /// array's.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`], [`Kind::Invalid`] for a bad name or size, [`Kind::Refused`] for a scheme that
+    /// the array has too few members for, or why it could not be made durable.
+    pub fn create_volume(&self, name: &str, len: u64, scheme: Option<Scheme>) -> Result<Volume> {
+        settle(self.start_create(name, len, scheme).wait()).map(|info| Volume::new(self.engine.clone(), info))
+    }
+
+    /// [`Array::create_volume`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::create_volume`].
+    pub async fn create_volume_async(&self, name: &str, len: u64, scheme: Option<Scheme>) -> Result<Volume> {
+        settle(self.start_create(name, len, scheme).await).map(|info| Volume::new(self.engine.clone(), info))
+    }
+
+    fn start_create(&self, name: &str, len: u64, scheme: Option<Scheme>) -> Ticket<Result<VolumeInfo>> {
+        let name = name.to_owned();
+        self.engine.start(async move |shard: Shard| {
+            let superblock = shard.core().stripes().pool.superblock();
+            let scheme = scheme.unwrap_or(superblock.default_scheme);
+            if usize::from(scheme.width()) > superblock.members.len() {
+                let text = format!("{scheme} needs {} members", scheme.width());
+                return Err(Error::new(Kind::Refused, format!("{text}, the array has fewer")));
+            }
+            shard.create_volume(&name, scheme, whole_blocks(len)?).await?;
+            shard.find(&name)
+        })
+    }
+
+    /// Deletes a volume and everything in it. Durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or why it could not be made durable.
+    pub fn delete_volume(&self, name: &str) -> Result<()> {
+        settle(self.start_delete(name).wait())
+    }
+
+    /// [`Array::delete_volume`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::delete_volume`].
+    pub async fn delete_volume_async(&self, name: &str) -> Result<()> {
+        settle(self.start_delete(name).await)
+    }
+
+    fn start_delete(&self, name: &str) -> Ticket<Result<()>> {
+        let name = name.to_owned();
+        self.engine.start(async move |shard: Shard| {
+            let id = shard.find(&name)?.id;
+            shard.delete_volume(id).await
+        })
+    }
+
+    /// How the array is.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub fn status(&self) -> Result<Status> {
+        let (present, notes) = (self.engine.present.clone(), self.engine.notes.clone());
+        settle(self.engine.start(async move |shard: Shard| Ok(status(shard.core(), &present, notes))).wait())
+    }
+
+    /// Makes everything durable and gives the members back. Every handle of the array and of its volumes
+    /// answers [`Kind::Closed`] from here on.
+    ///
+    /// # Errors
+    /// When something that was accepted could not be made durable; the array is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        let closed = settle(self.start_close().wait());
+        self.engine.driver.spawn_ticket(async {}).wait().map_err(|Dropped| self::closed())?;
+        closed
+    }
+
+    /// [`Array::close`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::close`].
+    pub async fn close_async(&self) -> Result<()> {
+        let closed = settle(self.start_close().await);
+        self.engine.driver.spawn_ticket(async {}).await.map_err(|Dropped| self::closed())?;
+        closed
+    }
+
+    /// The writer, woken by this task, lets go of the members before the next task ends.
+    fn start_close(&self) -> Ticket<Result<()>> {
+        let slot = self.engine.shard.clone();
+        self.engine.driver.spawn_ticket(async move {
+            let shard = slot.with(Option::take).ok_or_else(closed)?;
+            shard.close().await
+        })
+    }
+}
+
+type Opened = (Arc<Owned<Option<Shard>>>, Arc<Present>, Vec<String>);
+
+fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<Opened>> {
+    let (place, options) = (place.to_owned(), options.clone());
+    let env = Env::system(driver.spawner());
+    driver.spawn_ticket(async move {
+        let OpenOptions { read_only, name, write_buffer, map_cache } = options;
+        let mut found = discover(&place, name.as_deref()).await?;
+        let present = found.members.iter().flatten().count();
+        let members = match read_only {
+            true => found.readers(),
+            // Too few to be written: found out before anybody is kept from them.
+            false if present < found.quorum => found.readers(),
+            false => found.claim()?,
+        };
+        let config = Config { write_buffer, map_cache, ..Config::default() };
+        let options = commit::OpenOptions { read_only, array: Some(found.array), config };
+        let (shard, _) = Shard::open(env, members, options).await?;
+        let present = Present::of(&found);
+        Ok((Arc::new(Owned::new(Some(shard))), Arc::new(present), found.notes))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{BLOCK, BLOCK_U64};
+    use bytes::Bytes;
+
+    fn array(folder: &Path) -> Array {
+        let members: Vec<PathBuf> = (0..3).map(|i| folder.join(format!("m{i}"))).collect();
+        let scheme = Scheme::new(2, 1);
+        let options = CreateOptions { size: Some(64 << 20), scheme, ..CreateOptions::default() };
+        Array::create(&members, &options).expect("made")
+    }
+
+    #[test]
+    fn handles_may_go_to_any_thread() {
+        fn check<T: Clone + Send + Sync>() {}
+        check::<Array>();
+        check::<Volume>();
+    }
+
+    #[test]
+    fn many_threads_write_one_volume_and_all_is_there_after_a_close() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let array = array(folder.path());
+        let volume = array.create_volume("v", 4 << 20, None).expect("created");
+        let threads: Vec<_> = (0..4u8)
+            .map(|t| {
+                let volume = volume.clone();
+                std::thread::spawn(move || {
+                    for i in 0..32u64 {
+                        let offset = (i * 4 + u64::from(t)) * BLOCK_U64;
+                        volume.write(offset, vec![t + 1; BLOCK]).expect("written");
+                    }
+                    volume.flush().expect("flushed");
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        array.close().expect("closed");
+        assert_eq!(volume.read(0, BLOCK).map_err(|error| error.kind()), Err(Kind::Closed));
+        assert_eq!(array.close().map_err(|error| error.kind()), Err(Kind::Closed));
+
+        let array = Array::open(folder.path(), &OpenOptions::default()).expect("opened");
+        let bytes = array.volume("v").expect("found").read(0, 128 * BLOCK).expect("read");
+        for (i, block) in bytes.chunks(BLOCK).enumerate() {
+            assert!(block.iter().all(|byte| usize::from(*byte) == i % 4 + 1), "block {i}");
+        }
+    }
+
+    #[test]
+    fn what_is_misaligned_is_refused_and_nothing_is_an_operation() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let array = array(folder.path());
+        let volume = array.create_volume("v", 1 << 20, None).expect("created");
+        let invalid =
+            |result: Result<()>| assert_eq!(result.map_err(|error| error.kind()), Err(Kind::Invalid));
+        invalid(volume.read(512, BLOCK).map(|_| ()));
+        invalid(volume.read(0, 512).map(|_| ()));
+        invalid(volume.write(0, vec![0; 100]));
+        invalid(volume.write(1 << 20, vec![0; BLOCK]));
+        invalid(volume.trim(1, BLOCK_U64));
+        invalid(volume.resize(1000));
+        invalid(array.create_volume("w", 1000, None).map(|_| ()));
+        volume.write(0, Vec::new()).expect("nothing");
+        volume.trim(0, 0).expect("nothing");
+        assert!(volume.read(0, 0).expect("nothing").is_empty());
+    }
+
+    #[test]
+    fn trim_resize_and_delete_do_what_they_say() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let array = array(folder.path());
+        let volume = array.create_volume("v", 1 << 20, None).expect("created");
+        // An address that is not aligned: the bytes are copied.
+        let data = Bytes::from(vec![9; 3 * BLOCK + 1]).slice(1..);
+        volume.write_durable(0, data).expect("written");
+        volume.write_zeroes(BLOCK_U64, BLOCK_U64).expect("trimmed");
+        let bytes = volume.read(0, 3 * BLOCK).expect("read");
+        assert_eq!([bytes[0], bytes[BLOCK], bytes[2 * BLOCK]], [9, 0, 9]);
+        volume.resize(2 << 20).expect("resized");
+        assert_eq!(volume.size().expect("there"), 2 << 20);
+        array.delete_volume("v").expect("deleted");
+        assert_eq!(volume.read(0, BLOCK).map_err(|error| error.kind()), Err(Kind::NotFound));
+        assert!(array.volumes().expect("listed").is_empty());
+    }
+}

@@ -1,0 +1,336 @@
+//! Which files and devices are the members of the array that a path names.
+//!
+//! Everything here only reads. A directory stands for what lies in it, and for nothing else. One member
+//! stands for what lies beside it and for what its superblocks record elsewhere, unless what they record
+//! is the original of a copy: then the copy stands alone, lest the two be mixed.
+
+use crate::device::{Device, FileDevice, OpenMode};
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::{MemberState, Superblock};
+use crate::limits::{PATH_BYTES_MAX, RING_BYTES};
+use crate::pool::{Candidate, Election, Found, elect, read_rings};
+use crate::types::Uuid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The identity of a file or device, whatever its names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum FileId {
+    /// File system and inode.
+    Regular(u64, u64),
+    /// The device's number.
+    Block(u64),
+}
+
+impl FileId {
+    /// `None` for what can be no member: directories, pipes, terminals.
+    pub(super) fn of(metadata: &Metadata) -> Option<FileId> {
+        let kind = metadata.file_type();
+        match (kind.is_file(), kind.is_block_device()) {
+            (true, _) => Some(FileId::Regular(metadata.dev(), metadata.ino())),
+            (_, true) => Some(FileId::Block(metadata.rdev())),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the first and the last MiB of `len` bytes read as zeros.
+pub(super) fn is_blank(file: &File, len: u64) -> io::Result<bool> {
+    let span = usize::try_from(RING_BYTES.min(len)).expect("at most one MiB");
+    let mut bytes = vec![0; span];
+    for start in [0, len - span as u64] {
+        file.read_exact_at(&mut bytes, start)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The path as superblocks record it: absolute, or the file name alone where that is too long for them.
+pub(super) fn recorded(path: &Path) -> String {
+    let whole = path.to_string_lossy();
+    if whole.len() <= PATH_BYTES_MAX {
+        return whole.into_owned();
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.len() <= PATH_BYTES_MAX { name.into_owned() } else { String::new() }
+}
+
+/// The path from the root on. What it names need not exist.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+}
+
+/// The members found of one array.
+pub(super) struct Discovery {
+    /// The array.
+    pub(super) array: Uuid,
+    /// Its newest state.
+    pub(super) newest: Superblock,
+    /// How many members it takes to write.
+    pub(super) quorum: usize,
+    /// For each slot the member, opened to be read.
+    pub(super) members: Vec<Option<Seen>>,
+    /// What was left alone and why, and which members are missing.
+    pub(super) notes: Vec<String>,
+}
+
+/// A file or device that was looked at.
+pub(super) struct Seen {
+    pub(super) path: PathBuf,
+    pub(super) device: Arc<FileDevice>,
+    found: Found,
+}
+
+impl Seen {
+    fn newest(&self) -> Option<&Superblock> {
+        self.found.copies.iter().max_by_key(|copy| (copy.epoch, copy.commit))
+    }
+
+    /// The array and member that it says it is.
+    fn says(&self) -> Option<(Uuid, Uuid)> {
+        let newest = self.newest()?;
+        Some((newest.array, newest.members.get(usize::from(newest.slot.0))?.uuid))
+    }
+}
+
+/// Finds the array that `place` names: a directory with its members, or any one member. Where several are
+/// found, `name` chooses.
+///
+/// # Errors
+/// [`Kind::NotFound`] when there is none, [`Kind::Refused`] for several, two histories of one, or a future
+/// format; [`Kind::Io`] when the directory cannot be read.
+pub(super) async fn discover(place: &Path, name: Option<&str>) -> Result<Discovery> {
+    let place = absolute(place)?;
+    let mut scan = Scan::default();
+    let array = if place.is_dir() {
+        scan.folder(&place).await?;
+        scan.only_array(&place, name)?
+    } else {
+        scan.look_at(&place).await;
+        let folder = place.parent().unwrap_or(&place);
+        // The member may be readable where its folder is not.
+        if let Err(error) = scan.folder(folder).await {
+            scan.notes.push(error.to_string());
+        }
+        scan.strangers.clear();
+        let array = scan.array_of(&place, name)?;
+        scan.follow_records(array).await;
+        array
+    };
+    scan.elect(array)
+}
+
+#[derive(Default)]
+struct Scan {
+    looked_at: BTreeSet<FileId>,
+    seen: Vec<Seen>,
+    /// What is no member of any array.
+    strangers: Vec<(PathBuf, String)>,
+    notes: Vec<String>,
+}
+
+impl Scan {
+    /// Looks at every file and block device of a directory, in the order of their names.
+    async fn folder(&mut self, folder: &Path) -> Result<()> {
+        let failed = |error: io::Error| Error::io(format!("{}: {error}", folder.display()));
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            paths.push(entry.map_err(failed)?.path());
+        }
+        paths.sort();
+        for path in paths {
+            self.look_at(&path).await;
+        }
+        Ok(())
+    }
+
+    async fn look_at(&mut self, path: &Path) {
+        let Some(id) = std::fs::metadata(path).ok().as_ref().and_then(FileId::of) else { return };
+        if !self.looked_at.insert(id) {
+            return;
+        }
+        match look(path).await {
+            Ok(Ok(seen)) => self.seen.push(seen),
+            Ok(Err(what)) => self.strangers.push((path.into(), what)),
+            Err(error) => self.strangers.push((path.into(), format!("cannot be read: {error}"))),
+        }
+    }
+
+    /// The newest copy of every array.
+    fn arrays(&self) -> BTreeMap<Uuid, &Superblock> {
+        let mut arrays: BTreeMap<Uuid, &Superblock> = BTreeMap::new();
+        for copy in self.seen.iter().filter_map(Seen::newest) {
+            let newest = arrays.entry(copy.array).or_insert(copy);
+            if (copy.epoch, copy.commit) > (newest.epoch, newest.commit) {
+                *newest = copy;
+            }
+        }
+        arrays
+    }
+
+    /// The array of a directory.
+    fn only_array(&self, folder: &Path, name: Option<&str>) -> Result<Uuid> {
+        let mut arrays = self.arrays();
+        arrays.retain(|_, newest| name.is_none_or(|name| name == newest.name));
+        match (arrays.len(), arrays.first_key_value()) {
+            (1, Some((array, _))) => Ok(*array),
+            (0, _) => Err(self.none(folder, name)),
+            (count, _) => {
+                let names: Vec<String> =
+                    arrays.iter().map(|(uuid, newest)| format!("'{}' ({uuid})", newest.name)).collect();
+                Err(Error::new(
+                    Kind::Refused,
+                    format!(
+                        "{} holds members of {count} arrays: {}; choose one by its name or by one member",
+                        folder.display(),
+                        names.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// The array that one member belongs to; also of a member that is gone or whose superblocks are.
+    fn array_of(&self, place: &Path, name: Option<&str>) -> Result<Uuid> {
+        let own = self.seen.iter().find(|seen| seen.path == place).and_then(Seen::says);
+        let mut arrays = self.arrays();
+        arrays.retain(|_, newest| name.is_none_or(|name| name == newest.name));
+        if let Some((array, _)) = own.filter(|(array, _)| arrays.contains_key(array)) {
+            return Ok(array);
+        }
+        let records = |newest: &Superblock| {
+            let mut paths = newest.members.iter().map(|record| Path::new(&record.path));
+            paths.any(|path| path == place || path.file_name() == place.file_name())
+        };
+        arrays.retain(|_, newest| records(newest));
+        match (arrays.len(), arrays.first_key_value(), own) {
+            (1, Some((array, _)), None) => Ok(*array),
+            _ => Err(self.none(place, name)),
+        }
+    }
+
+    fn none(&self, place: &Path, name: Option<&str>) -> Error {
+        if let Some(error) = self.seen.iter().find_map(|seen| seen.found.refused.clone()) {
+            return error;
+        }
+        let what = name.map_or("an array".into(), |name| format!("array '{name}'"));
+        let text = format!("{} is no member of {what} and holds none", place.display());
+        Error::new(Kind::NotFound, text)
+    }
+
+    /// Looks where the superblocks say that members are of which none was seen. One that says it is a member
+    /// already seen is the original of a copy, and then none of these count.
+    async fn follow_records(&mut self, array: Uuid) {
+        let known: BTreeSet<Uuid> = self
+            .seen
+            .iter()
+            .filter_map(Seen::says)
+            .filter(|(other, _)| *other == array)
+            .map(|(_, member)| member)
+            .collect();
+        let paths: Vec<PathBuf> = match self.arrays().get(&array) {
+            Some(newest) => newest.members.iter().map(|record| PathBuf::from(&record.path)).collect(),
+            None => return,
+        };
+        let before = self.seen.len();
+        for path in paths.iter().filter(|path| path.is_absolute()) {
+            self.look_at(path).await;
+        }
+        let is_original = |seen: &Seen| {
+            seen.says().is_some_and(|(other, member)| other == array && known.contains(&member))
+        };
+        if self.seen[before..].iter().any(is_original) {
+            self.seen.truncate(before);
+        }
+        self.strangers.retain(|(path, _)| paths.contains(path));
+    }
+
+    fn elect(self, array: Uuid) -> Result<Discovery> {
+        let Scan { seen, strangers, mut notes, .. } = self;
+        let (paths, found): (Vec<(PathBuf, Arc<FileDevice>)>, Vec<Found>) =
+            seen.into_iter().map(|seen| ((seen.path, seen.device), seen.found)).unzip();
+        let election = elect(&found, Some(array))?;
+        let quorum = election.quorum();
+        let Election { newest, members, notes: left, .. } = election;
+        for note in left {
+            notes.push(format!("{} {}; left alone", paths[note.candidate].0.display(), note.text));
+        }
+        let recorded = |path: &Path| newest.members.iter().any(|record| Path::new(&record.path) == path);
+        for (path, what) in strangers {
+            let what = if recorded(&path) { "is a member whose superblocks are destroyed" } else { &what };
+            notes.push(format!("{} {what}; left alone", path.display()));
+        }
+        let mut all: Vec<Option<Seen>> = paths
+            .into_iter()
+            .zip(found)
+            .map(|((path, device), found)| Some(Seen { path, device, found }))
+            .collect();
+        let members: Vec<Option<Seen>> =
+            members.into_iter().map(|index| index.and_then(|index| all[index].take())).collect();
+        for (slot, (record, member)) in newest.members.iter().zip(&members).enumerate() {
+            match (record.state, member) {
+                (MemberState::Active, None) => {
+                    notes.push(format!("member {slot} ({}) is missing", record.path));
+                }
+                (MemberState::Out | MemberState::Failed, Some(seen)) => {
+                    let path = seen.path.display();
+                    notes.push(format!("member {slot} ({path}) is out of use: it missed writes"));
+                }
+                _ => {}
+            }
+        }
+        Ok(Discovery { array, newest, quorum, members, notes })
+    }
+}
+
+/// What a path holds: superblocks, or else a few words that say what it is.
+async fn look(path: &Path) -> io::Result<std::result::Result<Seen, String>> {
+    let device = Arc::new(FileDevice::open(path, OpenMode::ReadOnly)?);
+    let found = read_rings(device.as_ref()).await;
+    if found.copies.is_empty() && found.refused.is_none() {
+        let blank = is_blank(&File::open(path)?, device.len())?;
+        return Ok(Err(if blank { "is blank" } else { "is no member of an array" }.into()));
+    }
+    Ok(Ok(Seen { path: path.into(), device, found }))
+}
+
+impl Discovery {
+    /// The members, to be read by this process and any other.
+    pub(super) fn readers(&self) -> Vec<Candidate> {
+        let members = self.members.iter().flatten();
+        members.map(|seen| Candidate { device: seen.device.clone(), path: recorded(&seen.path) }).collect()
+    }
+
+    /// The members, to be written by this process alone, claimed in the order of their slots. One that
+    /// cannot be opened is left out, unless the reason concerns the process and not the member.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when another process has one, [`Kind::ReadOnly`] when this one may not write one.
+    pub(super) fn claim(&mut self) -> Result<Vec<Candidate>> {
+        let mut claimed = Vec::new();
+        for seen in self.members.iter().flatten() {
+            match FileDevice::open(&seen.path, OpenMode::ReadWrite) {
+                Ok(device) => {
+                    claimed.push(Candidate { device: Arc::new(device), path: recorded(&seen.path) });
+                }
+                Err(error) => {
+                    let text = format!("{}: {error}", seen.path.display());
+                    match error.kind() {
+                        io::ErrorKind::ResourceBusy => return Err(Error::new(Kind::Busy, text)),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                            return Err(Error::new(Kind::ReadOnly, text));
+                        }
+                        _ => self.notes.push(text),
+                    }
+                }
+            }
+        }
+        Ok(claimed)
+    }
+}

@@ -1,0 +1,235 @@
+//! A volume in the hands of a program. For ordering and durability see [`Array`](super::Array).
+
+use super::engine::{Engine, settle};
+use super::shard::aligned;
+use super::{Shard, VolumeInfo};
+use crate::error::{Error, Kind, Result};
+use crate::runtime::Ticket;
+use crate::types::{BLOCK_U64, Lba, Scheme, VolumeId};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A volume of an open array.
+#[derive(Clone)]
+pub struct Volume {
+    engine: Arc<Engine>,
+    id: VolumeId,
+    name: Arc<str>,
+    scheme: Scheme,
+}
+
+pub(super) fn whole_blocks(bytes: u64) -> Result<u64> {
+    if !bytes.is_multiple_of(BLOCK_U64) {
+        let text = format!("{bytes} bytes are no multiple of {BLOCK_U64}");
+        return Err(Error::new(Kind::Invalid, text));
+    }
+    Ok(bytes / BLOCK_U64)
+}
+
+fn range(offset: u64, len: u64) -> Result<(Lba, u64)> {
+    Ok((Lba(whole_blocks(offset)?), whole_blocks(len)?))
+}
+
+impl Volume {
+    pub(super) fn new(engine: Arc<Engine>, info: VolumeInfo) -> Volume {
+        let VolumeInfo { id, name, scheme, .. } = info;
+        Volume { engine, id, name: name.into(), scheme }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] once it is deleted, [`Kind::Closed`].
+    pub fn size(&self) -> Result<u64> {
+        settle(self.start_size().wait())
+    }
+
+    /// [`Volume::size`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::size`].
+    pub async fn size_async(&self) -> Result<u64> {
+        settle(self.start_size().await)
+    }
+
+    fn start_size(&self) -> Ticket<Result<u64>> {
+        let id = self.id;
+        self.engine.start(async move |shard: Shard| {
+            let blocks =
+                shard.core().catalog().with(|catalog| catalog.get(id).map(|volume| volume.blocks))?;
+            Ok(blocks * BLOCK_U64)
+        })
+    }
+
+    /// Reads `len` bytes at `offset`, both multiples of 4096. What was never written, or trimmed, is zeros.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a misaligned range or one outside the volume; [`Kind::DataLoss`], naming the
+    /// first block that more damage has hit than the scheme tolerates.
+    pub fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
+        settle(self.start_read(offset, len).wait())
+    }
+
+    /// [`Volume::read`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::read`].
+    pub async fn read_async(&self, offset: u64, len: usize) -> Result<Bytes> {
+        settle(self.start_read(offset, len).await)
+    }
+
+    fn start_read(&self, offset: u64, len: usize) -> Ticket<Result<Bytes>> {
+        let id = self.id;
+        self.engine.start(async move |shard: Shard| {
+            let (lba, blocks) = range(offset, len as u64)?;
+            shard.read(id, lba, blocks).await
+        })
+    }
+
+    /// Writes at `offset`; it and the length are multiples of 4096. Not durable before a flush. Bytes whose
+    /// address is a multiple of 4096 are not copied.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a misaligned range or one outside the volume, [`Kind::NoSpace`],
+    /// [`Kind::ReadOnly`]. A call longer than 1 MiB may have been accepted in part.
+    pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
+        settle(self.start_write(offset, data.into(), false).wait())
+    }
+
+    /// [`Volume::write`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
+    pub async fn write_async(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
+        settle(self.start_write(offset, data.into(), false).await)
+    }
+
+    /// [`Volume::write`], durable on return, and with it everything accepted before (FUA).
+    ///
+    /// # Errors
+    /// As [`Volume::write`] and [`Volume::flush`].
+    pub fn write_durable(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
+        settle(self.start_write(offset, data.into(), true).wait())
+    }
+
+    /// [`Volume::write_durable`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::write_durable`].
+    pub async fn write_durable_async(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
+        settle(self.start_write(offset, data.into(), true).await)
+    }
+
+    fn start_write(&self, offset: u64, data: Bytes, durable: bool) -> Ticket<Result<()>> {
+        let id = self.id;
+        // In the caller's thread: copies run beside each other.
+        let data = aligned(data);
+        self.engine.start(async move |shard: Shard| {
+            let (lba, blocks) = range(offset, data.len() as u64)?;
+            if blocks > 0 {
+                shard.write(id, lba, data).await?;
+            }
+            if durable {
+                shard.flush(id).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a range read as zeros and frees its space. Not durable before a flush.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
+    pub fn trim(&self, offset: u64, len: u64) -> Result<()> {
+        settle(self.start_trim(offset, len).wait())
+    }
+
+    /// [`Volume::trim`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::trim`].
+    pub async fn trim_async(&self, offset: u64, len: u64) -> Result<()> {
+        settle(self.start_trim(offset, len).await)
+    }
+
+    /// Writes zeros. Zeros take no space: this is [`Volume::trim`].
+    ///
+    /// # Errors
+    /// As [`Volume::trim`].
+    pub fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.trim(offset, len)
+    }
+
+    /// [`Volume::write_zeroes`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::trim`].
+    pub async fn write_zeroes_async(&self, offset: u64, len: u64) -> Result<()> {
+        self.trim_async(offset, len).await
+    }
+
+    fn start_trim(&self, offset: u64, len: u64) -> Ticket<Result<()>> {
+        let id = self.id;
+        self.engine.start(async move |shard: Shard| {
+            let (lba, blocks) = range(offset, len)?;
+            if blocks > 0 {
+                shard.trim(id, lba, blocks).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes everything durable that was accepted before this call, with full redundancy.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when too few members are left; then nothing of what is missing is known to be
+    /// durable.
+    pub fn flush(&self) -> Result<()> {
+        settle(self.start_flush().wait())
+    }
+
+    /// [`Volume::flush`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::flush`].
+    pub async fn flush_async(&self) -> Result<()> {
+        settle(self.start_flush().await)
+    }
+
+    fn start_flush(&self) -> Ticket<Result<()>> {
+        let id = self.id;
+        self.engine.start(async move |shard: Shard| shard.flush(id).await.map(|_| ()))
+    }
+
+    /// Changes the volume's size to `len` bytes, a multiple of 4096. What is cut off is lost, what is
+    /// added reads as zeros. Not durable before a flush.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for an impossible size, [`Kind::NoSpace`], [`Kind::ReadOnly`].
+    pub fn resize(&self, len: u64) -> Result<()> {
+        settle(self.start_resize(len).wait())
+    }
+
+    /// [`Volume::resize`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::resize`].
+    pub async fn resize_async(&self, len: u64) -> Result<()> {
+        settle(self.start_resize(len).await)
+    }
+
+    fn start_resize(&self, len: u64) -> Ticket<Result<()>> {
+        let id = self.id;
+        self.engine.start(async move |shard: Shard| shard.resize(id, whole_blocks(len)?).await.map(|_| ()))
+    }
+}

@@ -1,0 +1,23 @@
+//! What a user holds: arrays and the volumes of an open one. [`Array`] and [`Volume`] are for programs,
+//! [`Shard`] is what they and the simulator drive.
+//!
+//! **Ordering and durability.** A write, trim or resize is numbered when it is accepted, and is then seen
+//! by every read that begins later. It is durable when a flush that began later has succeeded, and for a
+//! write with FUA when it returns. After a crash a volume is a prefix of its history that contains
+//! everything flushed. One call of up to [`crate::limits::WRITE_BLOCKS_MAX`] blocks is one step of that
+//! history; a longer one is a sequence of such steps in order of address.
+
+mod array;
+mod discover;
+mod engine;
+mod handle;
+mod make;
+mod read;
+mod shard;
+mod status;
+
+pub use array::{Array, OpenOptions};
+pub use handle::Volume;
+pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};
+pub use shard::{Shard, VolumeInfo};
+pub use status::{Damage, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work};

@@ -1,0 +1,214 @@
+//! The life of a read: buffer, then overlays, then tree, then one I/O per contiguous run.
+
+use super::Shard;
+use crate::error::{Error, Kind, Result};
+use crate::format::page::{Key, TreeId};
+use crate::format::superblock::Root;
+use crate::log::Buffered;
+use crate::map::{Known, Tree};
+use crate::stripe::Wanted;
+use crate::types::{BLOCK, Identity, Lba, Number, Pointer, VolumeId};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+
+/// How often a read looks again because the map changed under it before it reports what it finds.
+const ATTEMPTS: usize = 8;
+/// Blocks that one call resolves at a time.
+const STEP: u64 = 1024;
+
+/// What a block is, before its bytes are read.
+#[derive(Clone, Debug)]
+enum Source {
+    Bytes(Bytes),
+    Zeros,
+    At(Wanted),
+}
+
+/// A block's bytes; `None` for zeros.
+type Block = Option<Bytes>;
+
+impl Shard {
+    /// Reads whole blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a range outside the volume; [`Kind::DataLoss`], naming the first block that more
+    /// damage has hit than the scheme tolerates; [`Kind::Corrupt`] when the map itself is damaged so.
+    pub async fn read(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Bytes> {
+        let total = usize::try_from(blocks).map_err(|_| Error::invalid("a read longer than memory"))? * BLOCK;
+        self.check(id, lba, blocks)?;
+        let mut out = BytesMut::with_capacity(total);
+        let mut done = 0;
+        while done < blocks {
+            let step = STEP.min(blocks - done);
+            let parts = self.read_blocks(id, lba.plus(done), step).await?;
+            if blocks == 1
+                && let [Some(bytes)] = parts.as_slice()
+            {
+                return Ok(bytes.clone());
+            }
+            for part in parts {
+                match part {
+                    Some(bytes) => out.extend_from_slice(&bytes),
+                    None => out.resize(out.len() + BLOCK, 0),
+                }
+            }
+            done += step;
+        }
+        Ok(out.freeze())
+    }
+
+    /// Reads whole blocks, zeros as `None`.
+    ///
+    /// # Errors
+    /// As [`Shard::read`].
+    pub async fn read_blocks(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Vec<Block>> {
+        self.check(id, lba, blocks)?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let (sources, root) = self.resolve(id, lba, blocks).await?;
+            match self.fetch(id, lba, &sources).await {
+                Ok(found) => return Ok(found),
+                // The map may have changed since it was asked: what it said then may be gone by now.
+                Err(_) if attempt < ATTEMPTS && !self.is_current(id, lba, &sources, root).await => {}
+                Err(error) => {
+                    if let Kind::DataLoss { volume, lba } = error.kind() {
+                        self.core.note_loss(volume, lba);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Where a block is, as far as the log has it durable; `None` for zeros and for what is still in memory.
+    ///
+    /// # Errors
+    /// As [`Shard::read`].
+    pub async fn locate(&self, id: VolumeId, lba: Lba) -> Result<Option<Pointer>> {
+        let (sources, _) = self.resolve(id, lba, 1).await?;
+        Ok(match sources.as_slice() {
+            [Source::At(wanted)] => Some(wanted.pointer),
+            _ => None,
+        })
+    }
+
+    async fn is_current(&self, id: VolumeId, lba: Lba, before: &[Source], root: Option<Root>) -> bool {
+        match self.resolve(id, lba, before.len() as u64).await {
+            Ok((now, _)) => before.iter().zip(&now).all(|pair| match pair {
+                (Source::At(a), Source::At(b)) => a == b,
+                (Source::Bytes(_), Source::Bytes(_)) | (Source::Zeros, Source::Zeros) => true,
+                _ => false,
+            }),
+            Err(_) => self.root(id) == root,
+        }
+    }
+
+    fn root(&self, id: VolumeId) -> Option<Root> {
+        self.core.catalog().with(|catalog| catalog.get(id).ok().and_then(|volume| volume.root))
+    }
+
+    /// What each block is. Buffer, overlays and root are looked at in one moment; then the tree of that root.
+    async fn resolve(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<(Vec<Source>, Option<Root>)> {
+        let (mut sources, ask, root) = self.core.snapshot(id, lba, blocks)?;
+        if ask.is_empty() {
+            return Ok((sources, root));
+        }
+        let tree = Tree::new(self.core.as_ref(), TreeId::Map(id), root);
+        let mut found: BTreeMap<Lba, (Number, Pointer)> = BTreeMap::new();
+        let mut from = Key(lba.0, 0);
+        let to = Key(lba.0 + blocks, 0);
+        loop {
+            let scan = tree.scan(from, to, 1024).await?;
+            for (key, value) in scan.entries {
+                found.insert(Lba(key.0), (Number(key.1), Pointer::from_value(&value)?));
+            }
+            match scan.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        for (index, hidden) in ask {
+            let at = lba.plus(index as u64);
+            if let Some((birth, pointer)) = found.get(&at).filter(|(birth, _)| *birth >= hidden) {
+                let identity = Identity { owner: id.0, lba: at, birth: *birth };
+                sources[index] = Source::At(Wanted { pointer: *pointer, identity });
+            }
+        }
+        Ok((sources, root))
+    }
+
+    async fn fetch(&self, id: VolumeId, lba: Lba, sources: &[Source]) -> Result<Vec<Block>> {
+        let mut out: Vec<Block> = Vec::with_capacity(sources.len());
+        let mut at = 0;
+        while at < sources.len() {
+            match &sources[at] {
+                Source::Zeros => out.push(None),
+                Source::Bytes(bytes) => out.push(Some(bytes.clone())),
+                Source::At(first) => {
+                    let mut run = vec![*first];
+                    while let Some(Source::At(next)) = sources.get(at + run.len())
+                        && run.last().is_some_and(|last| last.precedes(next))
+                    {
+                        run.push(*next);
+                    }
+                    for (index, block) in self.core.stripes().read(&run).await?.into_iter().enumerate() {
+                        let block = block.ok_or_else(|| lost(id, lba.plus((at + index) as u64)))?;
+                        out.push(Some(block));
+                    }
+                    at += run.len();
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        Ok(out)
+    }
+}
+
+fn lost(volume: VolumeId, lba: Lba) -> Error {
+    Error::new(
+        Kind::DataLoss { volume, lba },
+        format!(
+            "block {lba} of volume number {volume} is lost: more of its row is damaged than its scheme tolerates; \
+             write it anew to clear this"
+        ),
+    )
+}
+
+impl crate::commit::Core {
+    /// What buffer and overlays say of a range, the indexes (and trim numbers) that the tree must be asked
+    /// for, and the tree's root, all at one moment.
+    #[allow(clippy::type_complexity)] // One snapshot of three things that belong together.
+    fn snapshot(
+        &self,
+        id: VolumeId,
+        lba: Lba,
+        blocks: u64,
+    ) -> Result<(Vec<Source>, Vec<(usize, Number)>, Option<Root>)> {
+        let (scheme, root) =
+            self.catalog().with(|catalog| catalog.get(id).map(|volume| (volume.scheme, volume.root)))?;
+        let mut sources = Vec::new();
+        let mut ask = Vec::new();
+        for index in 0..blocks {
+            let at = lba.plus(index);
+            let source = match self.buffered(scheme, id, at) {
+                Some(Buffered::Data(bytes)) => Source::Bytes(bytes),
+                Some(Buffered::Hole) => Source::Zeros,
+                None => match self.catalog().with(|catalog| catalog.lookup(id, at)) {
+                    Known::Hole => Source::Zeros,
+                    Known::At(pointer, birth) => {
+                        let identity = Identity { owner: id.0, lba: at, birth };
+                        Source::At(Wanted { pointer, identity })
+                    }
+                    Known::AskTree(hidden) => {
+                        ask.push((sources.len(), hidden));
+                        Source::Zeros
+                    }
+                },
+            };
+            sources.push(source);
+        }
+        Ok((sources, ask, root))
+    }
+}

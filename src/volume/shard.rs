@@ -1,0 +1,213 @@
+//! An open array as its tasks see it.
+
+use crate::commit::{Core, CreateOptions, OpenOptions};
+use crate::device::Aligned;
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::MemberState;
+use crate::format::tables::{DamageRecord, Tombstone};
+use crate::limits::{TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, WRITE_BLOCKS_MAX};
+use crate::pool::{Candidate, Election};
+use crate::runtime::Env;
+use crate::types::{BLOCK, Lba, Number, Scheme, Uuid, VolumeId};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// An open array. Its futures run on the executor of its [`Env`].
+#[derive(Clone)]
+pub struct Shard {
+    pub(super) core: Arc<Core>,
+}
+
+/// A volume, as listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeInfo {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its name.
+    pub name: String,
+    /// Its scheme.
+    pub scheme: Scheme,
+    /// Its size in blocks.
+    pub blocks: u64,
+    /// Blocks in use, as of the last checkpoint.
+    pub used: u64,
+}
+
+impl Shard {
+    /// Makes a new array. See [`crate::commit::create`].
+    ///
+    /// # Errors
+    /// Those of [`crate::commit::create`].
+    pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) -> Result<Uuid> {
+        crate::commit::create(env, members, options).await
+    }
+
+    /// Opens an array. See [`crate::commit::open`].
+    ///
+    /// # Errors
+    /// Those of [`crate::commit::open`].
+    pub async fn open(env: Env, members: Vec<Candidate>, options: OpenOptions) -> Result<(Shard, Election)> {
+        let (core, election) = crate::commit::open(env, members, options).await?;
+        Ok((Shard { core }, election))
+    }
+
+    /// The core, for status and for invariants.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The volumes.
+    pub fn volumes(&self) -> Vec<VolumeInfo> {
+        self.core.catalog().with(|catalog| {
+            let listed = catalog.iter().filter(|(_, volume)| !volume.deleted);
+            listed
+                .map(|(id, volume)| VolumeInfo {
+                    id,
+                    name: volume.name.clone(),
+                    scheme: volume.scheme,
+                    blocks: volume.blocks,
+                    used: volume.used,
+                })
+                .collect()
+        })
+    }
+
+    /// The volume of that name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn find(&self, name: &str) -> Result<VolumeInfo> {
+        self.volumes()
+            .into_iter()
+            .find(|volume| volume.name == name)
+            .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no volume '{name}'")))
+    }
+
+    /// Ranges that are lost.
+    pub fn damage(&self) -> Vec<DamageRecord> {
+        self.core.catalog().with(|catalog| catalog.damage.values().copied().collect())
+    }
+
+    /// Makes a volume; durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`], [`Kind::Invalid`], or why it could not be made durable.
+    pub async fn create_volume(&self, name: &str, scheme: Scheme, blocks: u64) -> Result<VolumeId> {
+        self.core.writable()?;
+        let superblock = self.core.stripes().pool.superblock();
+        let members = superblock.members.iter().filter(|record| record.state != MemberState::Removed).count();
+        if usize::from(scheme.width()) > members {
+            return Err(Error::invalid(format!(
+                "{scheme} needs {} members, the array has {members}",
+                scheme.width()
+            )));
+        }
+        if scheme.m() > superblock.meta_scheme.m() {
+            return Err(Error::invalid(format!(
+                "{scheme} would survive the loss of {} members, but the array's metadata only that of {}; make \
+                 the array with a scheme as strong",
+                scheme.m(),
+                superblock.meta_scheme.m()
+            )));
+        }
+        let id = self.core.catalog().with(|catalog| catalog.create(name, scheme, blocks))?;
+        self.core.checkpoint().await?;
+        Ok(id)
+    }
+
+    /// Deletes a volume; durable on return. Its space is counted out in the background.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or why it could not be made durable.
+    pub async fn delete_volume(&self, id: VolumeId) -> Result<()> {
+        self.core.writable()?;
+        self.core.flush_volume(id).await?;
+        let dropped = self.core.catalog().with(|catalog| {
+            let volume = catalog.get_mut(id)?;
+            volume.deleted = true;
+            let whole = Tombstone { number: TOMBSTONE_LAST, lba: Lba(0), blocks: VOLUME_BLOCKS_MAX };
+            volume.tombstones = vec![whole];
+            catalog.forget_damage(id);
+            Ok(catalog.active.forget(id))
+        })?;
+        self.core.stripes().space.with(|space| {
+            dropped.iter().for_each(|pointer| space.pend(pointer.place.segment, -1));
+        });
+        self.core.checkpoint().await
+    }
+
+    /// Writes whole blocks. Returns the number of the last step. Not durable before a flush.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a range outside the volume or a length that is no multiple of 4096,
+    /// [`Kind::NoSpace`], [`Kind::ReadOnly`].
+    pub async fn write(&self, id: VolumeId, lba: Lba, data: Bytes) -> Result<Number> {
+        if data.is_empty() || !data.len().is_multiple_of(BLOCK) {
+            return Err(Error::invalid(format!("{} bytes are not a number of 4 KiB blocks", data.len())));
+        }
+        self.check(id, lba, (data.len() / BLOCK) as u64)?;
+        let step = usize::try_from(WRITE_BLOCKS_MAX).expect("a small number") * BLOCK;
+        let mut number = Number(0);
+        for (index, start) in (0u64..).zip((0..data.len()).step_by(step)) {
+            let part = aligned(data.slice(start..data.len().min(start + step)));
+            let blocks = (0..part.len() / BLOCK).map(|at| part.slice(at * BLOCK..(at + 1) * BLOCK)).collect();
+            number = self.core.accept_write(id, lba.plus(index * WRITE_BLOCKS_MAX), blocks).await?;
+        }
+        Ok(number)
+    }
+
+    /// Makes blocks read as zeros and frees their space.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a range outside the volume, [`Kind::NoSpace`], [`Kind::ReadOnly`].
+    pub async fn trim(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Number> {
+        if blocks == 0 {
+            return Err(Error::invalid("a trim of no blocks"));
+        }
+        self.core.accept_trim(id, lba, blocks).await
+    }
+
+    /// Changes a volume's size. Shrinking discards what is cut off. Not durable before a flush.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for an impossible size, [`Kind::NoSpace`], [`Kind::ReadOnly`].
+    pub async fn resize(&self, id: VolumeId, blocks: u64) -> Result<Number> {
+        self.core.accept_resize(id, blocks).await
+    }
+
+    /// Makes everything accepted before this call durable, with full redundancy. Returns the durable number.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when too few members are left; then nothing of what is missing is known durable.
+    pub async fn flush(&self, id: VolumeId) -> Result<Number> {
+        self.core.flush_volume(id).await
+    }
+
+    /// Writes a checkpoint, so that opening has little to replay.
+    ///
+    /// # Errors
+    /// As [`Core::checkpoint`].
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.core.checkpoint().await
+    }
+
+    /// Flushes, writes a last checkpoint and stops the writer.
+    ///
+    /// # Errors
+    /// When something accepted could not be made durable.
+    pub async fn close(&self) -> Result<()> {
+        self.core.close().await
+    }
+
+    pub(super) fn check(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<()> {
+        self.core.catalog().with(|catalog| {
+            let volume = catalog.get(id)?;
+            crate::commit::check_range(&volume.name, volume.blocks, lba, blocks)
+        })
+    }
+}
+
+/// The same bytes at a block's alignment, as members want them: copied unless they are there already.
+pub(super) fn aligned(data: Bytes) -> Bytes {
+    if data.as_ptr().addr().is_multiple_of(BLOCK) { data } else { Aligned::copy_of(&data).freeze() }
+}

@@ -1,0 +1,350 @@
+//! How an array is: what `status` tells, of an open one or of one that is only looked at.
+
+use super::Shard;
+use super::discover::{Discovery, discover};
+use crate::commit::{Core, OpenOptions};
+use crate::device::Device;
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::{MAJOR, MINOR, MemberRecord, MemberState, Superblock};
+use crate::format::tables::DamageCause;
+use crate::layout::Geometry;
+use crate::limits::RING_BYTES;
+use crate::runtime::Env;
+use crate::space::Purpose;
+use crate::types::{BLOCK_U64, Scheme, Slot, Uuid, VolumeId};
+use std::path::{Path, PathBuf};
+
+/// How often an array that somebody writes meanwhile is looked at before what it says is believed.
+const LOOKS: usize = 4;
+
+/// How an array is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum State {
+    /// Every member is in full use and all data has its full redundancy.
+    Healthy,
+    /// Everything can be read and written, but some data has less redundancy than its scheme.
+    Degraded,
+    /// Some data is lost; all else is served.
+    Damaged,
+    /// The array cannot be written, or not even be read.
+    Failed,
+}
+
+/// How a member is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberHealth {
+    /// It is in use.
+    Active,
+    /// It is not there.
+    Missing,
+    /// It is there, but missed writes.
+    Out,
+    /// It was taken out for good.
+    Failed,
+    /// It waits to take the place of another.
+    Spare,
+}
+
+/// A member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberStatus {
+    /// Its place in the member table.
+    pub slot: u8,
+    /// Where it is, or where it was when it was last in use.
+    pub path: PathBuf,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// How it is.
+    pub health: MemberHealth,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes of its chunks that hold something.
+    pub used: u64,
+    /// Errors charged to it: read, write, flush, checksum.
+    pub errors: [u32; 4],
+}
+
+/// A volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes of it that take space, as of the last checkpoint.
+    pub used: u64,
+    /// Its scheme.
+    pub scheme: Scheme,
+    /// How many more members may be lost, whichever they are. Negative when data is beyond reach already.
+    pub tolerance: i16,
+}
+
+/// What was lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// Bytes of the volume.
+    Range {
+        /// The first lost byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Writes, trims and resizes that no map had yet; what they covered is unknown.
+    Writes {
+        /// The number of the first one.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// An entry of the damage list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The volume's name.
+    pub volume: String,
+    /// What was lost.
+    pub loss: Loss,
+    /// When, in seconds since 1970.
+    pub time: u64,
+}
+
+/// What redundancy did since the array was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// Blocks that were reconstructed for a reader.
+    pub reconstructed: u64,
+    /// Blocks that were rewritten in place.
+    pub healed: u64,
+    /// Bytes that users wrote.
+    pub accepted: u64,
+    /// Bytes that records took on the members.
+    pub written: u64,
+}
+
+/// How an array is.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// The worst of what follows.
+    pub state: State,
+    /// Why the array cannot be read, if it cannot.
+    pub error: Option<Error>,
+    /// The member table.
+    pub members: Vec<MemberStatus>,
+    /// The volumes.
+    pub volumes: Vec<VolumeStatus>,
+    /// What is lost.
+    pub damage: Vec<Damage>,
+    /// What redundancy did.
+    pub work: Work,
+    /// The format's version.
+    pub format: String,
+    /// What was left alone and why, and which members are missing.
+    pub notes: Vec<String>,
+}
+
+impl Status {
+    /// Looks at the array that `place` names (see [`super::Array::open`]) without claiming or writing
+    /// anything. An array that cannot be read is [`State::Failed`] and says why.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses.
+    pub fn of(place: impl AsRef<Path>, name: Option<&str>) -> Result<Status> {
+        let driver = super::engine::start()?;
+        let env = Env::system(driver.spawner());
+        let (place, name) = (place.as_ref().to_owned(), name.map(str::to_owned));
+        let looked = driver.spawn_ticket(async move { look(env, &place, name.as_deref()).await });
+        super::engine::settle(looked.wait())
+    }
+
+    /// Bytes written to members per byte that users wrote; `None` while nothing was written.
+    pub fn write_amplification(&self) -> Option<f64> {
+        #[allow(clippy::cast_precision_loss)] // A ratio for people: 53 bits are plenty.
+        let ratio = |written: u64, accepted: u64| written as f64 / accepted as f64;
+        (self.work.accepted > 0).then(|| ratio(self.work.written, self.work.accepted))
+    }
+}
+
+async fn look(env: Env, place: &Path, name: Option<&str>) -> Result<Status> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let Discovery { array, newest, quorum, members, notes } = discover(place, name).await?;
+        let found = Discovery { array, newest, quorum, members, notes };
+        let options = OpenOptions { read_only: true, array: Some(array), ..OpenOptions::default() };
+        let present = Present::of(&found);
+        match Shard::open(env.clone(), found.readers(), options).await {
+            Ok((shard, _)) => return Ok(status(shard.core(), &present, found.notes)),
+            // Somebody may write it, and what the superblock pointed to be gone by now.
+            Err(error) if looks == LOOKS || error.kind() == Kind::Refused => {
+                return Ok(unreadable(&found.newest, &present, found.notes, error));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Where each member is and how large, by slot.
+pub(super) struct Present(Vec<Option<(PathBuf, u64)>>);
+
+impl Present {
+    pub(super) fn of(found: &Discovery) -> Present {
+        let members = found.members.iter();
+        Present(
+            members.map(|seen| seen.as_ref().map(|seen| (seen.path.clone(), seen.device.len()))).collect(),
+        )
+    }
+
+    /// Of an array that was just made.
+    pub(super) fn all(members: impl Iterator<Item = (PathBuf, u64)>) -> Present {
+        Present(members.map(Some).collect())
+    }
+}
+
+/// The status of an open array. For tasks of its shard.
+pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Status {
+    let superblock = core.stripes().pool.superblock();
+    let mut members = members(&superblock, present);
+    let chunk = Geometry { chunk_blocks: superblock.chunk_blocks }.chunk_bytes();
+    for member in &mut members {
+        let chunks = core.stripes().space.with(|space| space.used_chunks(Slot(member.slot)));
+        member.used = u64::from(chunks) * chunk;
+    }
+    let missing = missing(core);
+    let volumes = volumes(core, &missing);
+    let damage = damage(core);
+    let in_full_use =
+        |member: &MemberStatus| matches!(member.health, MemberHealth::Active | MemberHealth::Spare);
+    let state = if !core.stripes().pool.is_writable() {
+        State::Failed
+    } else if !damage.is_empty() || missing.iter().any(|part| part.columns > part.m) {
+        State::Damaged
+    } else if !members.iter().all(in_full_use) || missing.iter().any(|part| part.columns > 0) {
+        State::Degraded
+    } else {
+        State::Healthy
+    };
+    let counters = core.stripes().counters();
+    Status {
+        state,
+        error: None,
+        members,
+        volumes,
+        damage,
+        work: Work {
+            reconstructed: counters.reconstructed,
+            healed: counters.healed,
+            accepted: core.progress().accepted,
+            written: counters.written,
+        },
+        ..blank(&superblock, notes)
+    }
+}
+
+fn unreadable(newest: &Superblock, present: &Present, notes: Vec<String>, error: Error) -> Status {
+    Status { error: Some(error), members: members(newest, present), ..blank(newest, notes) }
+}
+
+fn blank(superblock: &Superblock, notes: Vec<String>) -> Status {
+    Status {
+        name: superblock.name.clone(),
+        uuid: superblock.array,
+        state: State::Failed,
+        error: None,
+        members: Vec::new(),
+        volumes: Vec::new(),
+        damage: Vec::new(),
+        work: Work::default(),
+        format: format!("{MAJOR}.{MINOR}"),
+        notes,
+    }
+}
+
+fn members(superblock: &Superblock, present: &Present) -> Vec<MemberStatus> {
+    let chunk = Geometry { chunk_blocks: superblock.chunk_blocks }.chunk_bytes();
+    let member = |slot: u8, record: &MemberRecord, found: Option<&(PathBuf, u64)>| {
+        let health = match (record.state, found) {
+            (MemberState::Removed, _) => return None,
+            (MemberState::Failed, _) => MemberHealth::Failed,
+            (_, None) => MemberHealth::Missing,
+            (MemberState::Active, Some(_)) => MemberHealth::Active,
+            (MemberState::Out, Some(_)) => MemberHealth::Out,
+            (MemberState::Spare, Some(_)) => MemberHealth::Spare,
+        };
+        let (path, size) = found.cloned().unwrap_or_else(|| {
+            (PathBuf::from(&record.path), u64::from(record.chunks) * chunk + 2 * RING_BYTES)
+        });
+        Some(MemberStatus { slot, path, uuid: record.uuid, health, size, used: 0, errors: record.errors })
+    };
+    let records = superblock.members.iter().zip(&present.0);
+    (0u8..).zip(records).filter_map(|(slot, (record, found))| member(slot, record, found.as_ref())).collect()
+}
+
+/// Segments of one m: the most columns that one of them lacks.
+struct Missing {
+    m: u8,
+    is_metadata: bool,
+    columns: u8,
+}
+
+fn missing(core: &Core) -> Vec<Missing> {
+    let active: Vec<Slot> = core.stripes().pool.active().into_iter().map(|(slot, _)| slot).collect();
+    core.stripes().space.with(|space| {
+        let mut found: Vec<Missing> = Vec::new();
+        for (_, segment) in space.iter().filter(|(_, segment)| segment.live > 0 || segment.pending > 0) {
+            let there = |column| segment.column(column).is_some_and(|at| active.contains(&at.slot));
+            let there = segment.scheme.columns().filter(|column| there(*column)).count();
+            let columns = segment.scheme.width() - u8::try_from(there).expect("at most the width");
+            let (m, is_metadata) = (segment.scheme.m(), segment.purpose != Purpose::Data);
+            match found.iter_mut().find(|part| part.m == m && part.is_metadata == is_metadata) {
+                Some(part) => part.columns = part.columns.max(columns),
+                None => found.push(Missing { m, is_metadata, columns }),
+            }
+        }
+        found
+    })
+}
+
+fn volumes(core: &Core, missing: &[Missing]) -> Vec<VolumeStatus> {
+    core.catalog().with(|catalog| {
+        let volumes = catalog.iter().filter(|(_, volume)| !volume.deleted);
+        let status = volumes.map(|(_, volume)| {
+            let m = volume.scheme.m();
+            let parts = missing.iter().filter(|part| part.is_metadata || part.m == m);
+            let left = parts.map(|part| i16::from(part.m) - i16::from(part.columns));
+            VolumeStatus {
+                name: volume.name.clone(),
+                size: volume.blocks * BLOCK_U64,
+                used: volume.used * BLOCK_U64,
+                scheme: volume.scheme,
+                tolerance: left.min().unwrap_or(i16::from(m)).min(i16::from(m)),
+            }
+        });
+        status.collect()
+    })
+}
+
+fn damage(core: &Core) -> Vec<Damage> {
+    core.catalog().with(|catalog| {
+        let name = |id: VolumeId| match catalog.get(id) {
+            Ok(volume) => volume.name.clone(),
+            Err(_) => format!("number {id}"),
+        };
+        let entry = |record: &crate::format::tables::DamageRecord| Damage {
+            volume: name(record.volume),
+            loss: match record.cause {
+                DamageCause::BeyondTolerance => Loss::Range {
+                    offset: record.lba.0 * BLOCK_U64,
+                    length: u64::from(record.blocks) * BLOCK_U64,
+                },
+                DamageCause::LostRecords => Loss::Writes { first: record.lba.0, count: record.blocks.into() },
+            },
+            time: record.time,
+        };
+        catalog.damage.values().map(entry).collect()
+    })
+}

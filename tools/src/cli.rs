@@ -1,0 +1,166 @@
+//! What the command line takes.
+
+use crate::names::{SchemeName, VolumeName, parse_size};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Redundant block storage over disk files and block devices.
+#[derive(Parser)]
+#[command(name = "paritas", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make an array
+    Mkfs(Mkfs),
+    /// Show how an array is: exit 0 healthy, 1 redundancy is reduced, 2 data is lost or it cannot be opened
+    Status(Status),
+    /// Create, list, delete and resize volumes
+    Volume(Volume),
+    /// Copy a file onto a volume
+    Import(Import),
+    /// Copy a volume into a file
+    Export(Export),
+    /// Show on temporary disk files what the engine does, and verify every step
+    Demo(Demo),
+    /// Run the engine on simulated members, with faults and crashes, and check its promise
+    Sim(Sim),
+    /// Writes numbered steps until it is killed
+    #[command(name = "__writer", hide = true)]
+    Writer(Writer),
+}
+
+#[derive(Args)]
+pub(crate) struct Mkfs {
+    /// k+m, mirror, mirror3, ... or stripe [default: mirror below 5 members, else k+2 with k up to 8]
+    #[arg(long)]
+    pub(crate) scheme: Option<SchemeName>,
+    /// Size of members that do not exist or are blank files, such as 10G
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) size: Option<u64>,
+    /// Size of a chunk [default: by the members' sizes]
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) chunk: Option<u64>,
+    /// Name of the array [default: that of the first member's directory]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Overwrite members that hold something else
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Files and block devices
+    #[arg(required = true, value_name = "MEMBER")]
+    pub(crate) members: Vec<PathBuf>,
+}
+
+/// Which of several arrays in a directory.
+#[derive(Args)]
+pub(crate) struct Choice {
+    /// Name of the array, where a directory holds several
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Status {
+    /// The directory that holds the members, or any one member
+    pub(crate) array: PathBuf,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+}
+
+#[derive(Args)]
+pub(crate) struct Volume {
+    #[command(subcommand)]
+    pub(crate) command: VolumeCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Make a volume
+    Create {
+        #[command(flatten)]
+        volume: VolumeArgs,
+        /// Its size
+        #[arg(long, value_parser = parse_size)]
+        size: u64,
+        /// Its scheme [default: the array's]
+        #[arg(long)]
+        scheme: Option<SchemeName>,
+    },
+    /// List the volumes
+    List(Status),
+    /// Delete a volume and everything on it
+    Delete(VolumeArgs),
+    /// Change a volume's size; what is cut off is lost
+    Resize {
+        #[command(flatten)]
+        volume: VolumeArgs,
+        /// Its new size
+        #[arg(long, value_parser = parse_size)]
+        size: u64,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct VolumeArgs {
+    /// The array's directory or any one member, a colon, the volume's name
+    #[arg(value_name = "ARRAY:VOL", value_parser = OsStringValueParser::new().try_map(VolumeName::parse))]
+    pub(crate) volume: VolumeName,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    /// The file, or - for what comes in
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+    /// The file, made anew, or - for what goes out
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// A file or folder to work with [default: this program and the Rust toolchain]
+    #[arg(long)]
+    pub(crate) input: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Sim {
+    /// How many seeds to run
+    #[arg(long)]
+    pub(crate) seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Seeds at a time [default: one per core]
+    #[arg(long)]
+    pub(crate) jobs: Option<u64>,
+    /// Fail also when a kind of fault or event never happened
+    #[arg(long)]
+    pub(crate) require_all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Writer {
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+    /// The number of the last step that is there
+    #[arg(long)]
+    pub(crate) after: u64,
+}

@@ -1,0 +1,154 @@
+//! `paritas export`
+
+use crate::cli::Export;
+use crate::names::show_size;
+use crate::outcome::{Exit, Failure, Report, say};
+use crate::pieces::{self, PIECE};
+use crate::progress;
+use crate::session;
+use paritas::error::{Error, Kind};
+use paritas::types::{BLOCK, BLOCK_U64};
+use paritas::volume::{Array, Volume};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::Instant;
+
+/// Where a volume goes.
+enum Target {
+    /// A regular file: what is not written is a hole.
+    Sparse(File),
+    /// What takes bytes one after the other.
+    Stream(Box<dyn Write>),
+}
+
+impl Target {
+    fn make(path: &Path, size: u64) -> io::Result<Target> {
+        if path == Path::new("-") {
+            return Ok(Target::Stream(Box::new(io::stdout())));
+        }
+        let file = File::create(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(Target::Stream(Box::new(file)));
+        }
+        file.set_len(size)?;
+        Ok(Target::Sparse(file))
+    }
+
+    fn put(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Target::Stream(out) => out.write_all(bytes),
+            Target::Sparse(file) => {
+                let written = pieces::runs(bytes).into_iter().filter(|(_, zero)| !zero);
+                for (range, _) in written {
+                    file.write_all_at(&bytes[range.clone()], offset + range.start as u64)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Target::Stream(out) => out.flush(),
+            Target::Sparse(_) => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Export, json: bool) -> Result<Report, Failure> {
+    let start = Instant::now();
+    let to_stdout = args.file == Path::new("-");
+    if to_stdout && json {
+        return Err(Failure::usage("--json and a volume cannot both go to the standard output"));
+    }
+    let array = session::open_to_read(&args.volume)?;
+    let name = &args.volume.volume.volume;
+    let volume = array.volume(name)?;
+    refuse_members(&array, &args.file)?;
+    let size = volume.size()?;
+    let failed = |error: io::Error| Failure::io(format!("{}: {error}", args.file.display()));
+    let mut target = Target::make(&args.file, size).map_err(failed)?;
+    let lost = copy(&volume, size, &mut target, failed)?;
+    let healed = array.status()?.work.healed * BLOCK_U64;
+    if let Err(error) = array.close() {
+        say(&format!("what was found is not recorded: {error}"));
+    }
+    for &(offset, length) in &lost {
+        say(&format!("volume '{name}': {length} bytes at {offset} are lost"));
+    }
+    let ranges: Vec<Value> =
+        lost.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect();
+    let seconds = start.elapsed().as_secs_f64();
+    let document =
+        json!({ "volume": name, "bytes": size, "lost": ranges, "healed": healed, "seconds": seconds });
+    let text = if to_stdout { String::new() } else { format!("{} exported", show_size(size)) };
+    let exit = if lost.is_empty() { Exit::Done } else { Exit::Lost };
+    Ok(Report { exit, json: document, text })
+}
+
+/// A volume is not exported onto its own array.
+fn refuse_members(array: &Array, file: &Path) -> Result<(), Failure> {
+    let Ok(file) = std::fs::metadata(file) else { return Ok(()) };
+    for member in array.status()?.members {
+        let same = std::fs::metadata(&member.path).is_ok_and(|member| {
+            (member.dev(), member.ino()) == (file.dev(), file.ino())
+                || member.rdev() != 0 && member.rdev() == file.rdev()
+        });
+        if same {
+            return Err(Failure::refused(format!("{} is a member of the array", member.path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Copies the volume. What is lost stays zero and is returned as ranges of bytes.
+fn copy(
+    volume: &Volume,
+    size: u64,
+    target: &mut Target,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<Vec<(u64, u64)>, Failure> {
+    let bar = progress::bar("exporting", Some(size));
+    let mut lost = Vec::new();
+    let mut offset = 0;
+    while offset < size {
+        let len = usize::try_from(size - offset).unwrap_or(usize::MAX).min(PIECE);
+        match volume.read(offset, len) {
+            Ok(bytes) => target.put(offset, &bytes).map_err(&failed)?,
+            Err(error) if is_loss(&error) => {
+                for at in (offset..).step_by(BLOCK).take(len / BLOCK) {
+                    let block = salvage(volume, at, &mut lost)?;
+                    target.put(at, &block).map_err(&failed)?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        offset += len as u64;
+        bar.inc(len as u64);
+    }
+    target.finish().map_err(&failed)?;
+    bar.finish_and_clear();
+    Ok(lost)
+}
+
+fn is_loss(error: &Error) -> bool {
+    matches!(error.kind(), Kind::DataLoss { .. } | Kind::Corrupt | Kind::Io)
+}
+
+/// A block, or zeros where it is lost.
+fn salvage(volume: &Volume, offset: u64, lost: &mut Vec<(u64, u64)>) -> Result<Vec<u8>, Failure> {
+    match volume.read(offset, BLOCK) {
+        Ok(bytes) => Ok(bytes.to_vec()),
+        Err(error) if is_loss(&error) => {
+            match lost.last_mut() {
+                Some((start, length)) if *start + *length == offset => *length += BLOCK_U64,
+                _ => lost.push((offset, BLOCK_U64)),
+            }
+            Ok(vec![0; BLOCK])
+        }
+        Err(error) => Err(error.into()),
+    }
+}

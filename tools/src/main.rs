@@ -1,0 +1,52 @@
+//! The paritas command.
+
+mod cli;
+mod demo;
+mod export;
+mod history;
+mod import;
+mod mkfs;
+mod names;
+mod outcome;
+mod pieces;
+mod progress;
+mod rot;
+mod session;
+mod sim;
+mod status;
+mod volume;
+mod writer;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use cli::{Cli, Command};
+use outcome::{Failure, Report};
+use serde_json::json;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    outcome::report_panics(wants_json);
+    let answer = match Cli::try_parse() {
+        Ok(cli) => run(cli.command, cli.json),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            let text = error.to_string();
+            Ok(Report::done(json!({ "help": text }), text))
+        }
+        Err(error) => Err(Failure::usage(error.to_string().trim_end().trim_start_matches("error: "))),
+    };
+    outcome::deliver(answer, wants_json).code()
+}
+
+fn run(command: Command, json: bool) -> Result<Report, Failure> {
+    match command {
+        Command::Mkfs(args) => mkfs::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Volume(args) => volume::run(args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args, json),
+        Command::Demo(args) => demo::run(&args, json),
+        Command::Sim(args) => sim::run_seeds(&args),
+        Command::Writer(args) => writer::run(&args),
+    }
+}

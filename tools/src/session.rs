@@ -1,0 +1,38 @@
+//! Arrays as commands open them.
+
+use crate::cli::VolumeArgs;
+use crate::outcome::{Failure, say};
+use paritas::error::{Error, Kind};
+use paritas::volume::{Array, OpenOptions};
+use std::path::Path;
+
+/// Opens the array to write it, and says on stderr what was left alone.
+pub(crate) fn open(place: &Path, name: Option<&str>) -> Result<Array, Failure> {
+    open_as(place, name, false).map_err(|error| Failure::opening(&error))
+}
+
+/// Opens the array of a volume.
+pub(crate) fn open_for(args: &VolumeArgs) -> Result<Array, Failure> {
+    open(&args.volume.array, args.choice.name.as_deref())
+}
+
+/// Opens the array to read and heal it; only to read it where too few members are there, or this process may
+/// not write them.
+pub(crate) fn open_to_read(args: &VolumeArgs) -> Result<Array, Failure> {
+    let (place, name) = (&args.volume.array, args.choice.name.as_deref());
+    let opened = match open_as(place, name, false) {
+        Err(error) if error.kind() == Kind::ReadOnly => {
+            say(&format!("{error}; reading what is there, healing and recording nothing"));
+            open_as(place, name, true)
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| Failure::opening(&error))
+}
+
+fn open_as(place: &Path, name: Option<&str>, read_only: bool) -> Result<Array, Error> {
+    let name = name.map(str::to_owned);
+    let array = Array::open(place, &OpenOptions { read_only, name, ..OpenOptions::default() })?;
+    array.notes().iter().for_each(|note| say(note));
+    Ok(array)
+}

@@ -1,0 +1,206 @@
+//! `paritas status`
+
+use crate::cli;
+use crate::names::{SchemeName, show_size};
+use crate::outcome::{Exit, Failure, Report, say};
+use paritas::volume::{Damage, Loss, MemberHealth, State, Status, VolumeStatus};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    name: String,
+    uuid: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    members: Vec<Member>,
+    volumes: Vec<Volume>,
+    /// Nothing runs in the background of an array that nobody serves.
+    jobs: [(); 0],
+    damage: Vec<Lost>,
+    write_amplification: Option<f64>,
+    format: String,
+}
+
+#[derive(Serialize)]
+struct Member {
+    slot: u8,
+    path: PathBuf,
+    uuid: String,
+    state: &'static str,
+    size: u64,
+    used: u64,
+    errors: Errors,
+}
+
+#[derive(Serialize)]
+struct Errors {
+    read: u32,
+    write: u32,
+    flush: u32,
+    checksum: u32,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Volume {
+    name: String,
+    size: u64,
+    used: u64,
+    scheme: String,
+    tolerance: i16,
+}
+
+#[derive(Serialize)]
+struct Lost {
+    volume: String,
+    offset: u64,
+    length: u64,
+    time: u64,
+    /// Lost writes whose ranges are unknown: the first one's number, and how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes: Option<(u64, u64)>,
+}
+
+pub(crate) fn run(args: &cli::Status) -> Result<Report, Failure> {
+    let status = look(args)?;
+    let exit = match status.state {
+        State::Healthy => Exit::Done,
+        State::Degraded => Exit::Reduced,
+        State::Damaged | State::Failed => Exit::Lost,
+    };
+    let text = text(&status);
+    let json = serde_json::to_value(document(status)).map_err(|error| Failure::io(error.to_string()))?;
+    Ok(Report { exit, json, text })
+}
+
+/// Looks at an array, and says on stderr what was left alone.
+pub(crate) fn look(args: &cli::Status) -> Result<Status, Failure> {
+    let status = Status::of(&args.array, args.choice.name.as_deref());
+    let status = status.map_err(|error| Failure::opening(&error))?;
+    status.notes.iter().for_each(|note| say(note));
+    Ok(status)
+}
+
+/// The volumes for `--json`.
+pub(crate) fn volumes(volumes: &[VolumeStatus]) -> Vec<Volume> {
+    let volume = |volume: &VolumeStatus| Volume {
+        name: volume.name.clone(),
+        size: volume.size,
+        used: volume.used,
+        scheme: SchemeName::spell(volume.scheme),
+        tolerance: volume.tolerance,
+    };
+    volumes.iter().map(volume).collect()
+}
+
+fn document(status: Status) -> Document {
+    let members = status.members.iter().map(|member| {
+        let [read, write, flush, checksum] = member.errors;
+        Member {
+            slot: member.slot,
+            path: member.path.clone(),
+            uuid: member.uuid.to_string(),
+            state: health_name(member.health),
+            size: member.size,
+            used: member.used,
+            errors: Errors { read, write, flush, checksum },
+        }
+    });
+    let write_amplification = status.write_amplification();
+    Document {
+        uuid: status.uuid.to_string(),
+        state: state_name(status.state),
+        error: status.error.as_ref().map(ToString::to_string),
+        members: members.collect(),
+        volumes: volumes(&status.volumes),
+        jobs: [],
+        damage: status.damage.into_iter().map(lost).collect(),
+        write_amplification,
+        name: status.name,
+        format: status.format,
+    }
+}
+
+fn lost(damage: Damage) -> Lost {
+    let (offset, length, writes) = match damage.loss {
+        Loss::Range { offset, length } => (offset, length, None),
+        Loss::Writes { first, count } => (0, 0, Some((first, count))),
+    };
+    Lost { volume: damage.volume, offset, length, time: damage.time, writes }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Healthy => "healthy",
+        State::Degraded => "degraded",
+        State::Damaged => "damaged",
+        State::Failed => "failed",
+    }
+}
+
+fn health_name(health: MemberHealth) -> &'static str {
+    match health {
+        MemberHealth::Active => "active",
+        MemberHealth::Missing => "missing",
+        MemberHealth::Out => "out",
+        MemberHealth::Failed => "failed",
+        MemberHealth::Spare => "spare",
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![format!(
+        "array '{}' ({}), format {}: {}",
+        status.name,
+        status.uuid,
+        status.format,
+        state_name(status.state)
+    )];
+    lines.extend(status.error.as_ref().map(|error| format!("  cannot be read: {error}")));
+    lines.push("members".into());
+    for member in &status.members {
+        let (size, used) = (show_size(member.size), show_size(member.used));
+        let mut line = format!("  {:>3}  {:<8}", member.slot, health_name(member.health));
+        write!(line, "{size:>11} {used:>11} used  {}", member.path.display())
+            .expect("a string takes everything");
+        for (count, what) in member.errors.iter().zip(["read", "write", "flush", "checksum"]) {
+            if *count > 0 {
+                write!(line, ", {count} {what} errors").expect("a string takes everything");
+            }
+        }
+        lines.push(line);
+    }
+    lines.push("volumes".into());
+    for volume in &status.volumes {
+        lines.push(format!(
+            "  {:<16} {:>11} {:>11} used  {}, {}",
+            volume.name,
+            show_size(volume.size),
+            show_size(volume.used),
+            SchemeName::spell(volume.scheme),
+            match volume.tolerance {
+                ..0 => "some of it is out of reach".into(),
+                0 => "no more member may be lost".into(),
+                1 => "any 1 more member may be lost".into(),
+                more => format!("any {more} more members may be lost"),
+            }
+        ));
+    }
+    if !status.damage.is_empty() {
+        lines.push("damage".into());
+    }
+    for damage in &status.damage {
+        lines.push(match damage.loss {
+            Loss::Range { offset, length } => {
+                format!("  {}: {length} bytes at {offset} are lost", damage.volume)
+            }
+            Loss::Writes { first, count } => {
+                format!("  {}: {count} writes from number {first} on are lost", damage.volume)
+            }
+        });
+    }
+    lines.join("\n")
+}

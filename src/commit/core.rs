@@ -11,6 +11,7 @@ use crate::space::Reserve;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, VolumeId};
 use crate::zoo::Bugs;
+use std::time::Duration;
 
 /// Limits that are stated at open (rule 11).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,13 +22,21 @@ pub struct Config {
     pub map_cache: u64,
     /// Entries of the overlay that waits to be merged.
     pub overlay: u64,
+    /// How long a member may take for one operation before it counts as failed.
+    pub deadline: Duration,
     /// Planted bugs, for measuring the tests.
     pub bugs: Bugs,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { write_buffer: 128 << 20, map_cache: 256 << 20, overlay: 1 << 18, bugs: Bugs::NONE }
+        Config {
+            write_buffer: 128 << 20,
+            map_cache: 256 << 20,
+            overlay: 1 << 18,
+            deadline: Duration::from_secs(30),
+            bugs: Bugs::NONE,
+        }
     }
 }
 
@@ -141,6 +150,13 @@ impl Core {
     /// What the write buffer says of a block.
     pub(crate) fn buffered(&self, scheme: Scheme, volume: VolumeId, lba: Lba) -> Option<Buffered> {
         self.log.with(|log| log.get(scheme, volume, lba))
+    }
+
+    /// A read may have made a suspect of a member: the writer evicts it.
+    pub(crate) fn wake_for_suspects(&self) {
+        if !self.read_only && self.stripes.pool.has_suspects() {
+            self.changed.notify_all();
+        }
     }
 
     /// Remembers that a block is lost.

@@ -9,7 +9,7 @@
 use super::admit::reserve;
 use super::checkpoint::addresses;
 use super::core::{Config, Core, Progress};
-use crate::device::{Aligned, Device, DeviceError, write_full};
+use crate::device::{Aligned, Deadline, Device, DeviceError, write_full};
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId, Value};
 use crate::format::record::Change;
@@ -158,6 +158,8 @@ pub async fn open(
     candidates: Vec<Candidate>,
     options: OpenOptions,
 ) -> Result<(Arc<Core>, Election)> {
+    let candidates: Vec<Candidate> =
+        candidates.into_iter().map(|candidate| in_time(&env, candidate, &options.config)).collect();
     let reads = candidates.iter().map(|candidate| {
         let device = candidate.device.clone();
         async move { read_rings(device.as_ref()).await }
@@ -191,6 +193,12 @@ pub async fn open(
         core.env.spawner.spawn(core.clone().run_writer());
     }
     Ok((core, election))
+}
+
+/// The candidate with a limit to each of its operations: one that hangs must not hang the array.
+fn in_time(env: &Env, candidate: Candidate, config: &Config) -> Candidate {
+    let device = Deadline::new(candidate.device, env.clock.clone(), config.deadline);
+    Candidate { device: Arc::new(device), path: candidate.path }
 }
 
 fn assemble(

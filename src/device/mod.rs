@@ -9,10 +9,12 @@
 //! its buffers belong to the operation until then.
 
 pub mod buffer;
+pub mod deadline;
 pub mod file;
 pub mod io;
 
 pub use buffer::Aligned;
+pub use deadline::Deadline;
 pub use file::{FileDevice, OpenMode};
 pub use io::{read_full, write_full};
 
@@ -33,6 +35,8 @@ pub enum DeviceError {
     NoSpace,
     /// The device is gone: nothing will succeed until it returns.
     Gone,
+    /// The operation did not answer in time. It may still take effect: the device must not be written again.
+    Hangs,
 }
 
 impl fmt::Display for DeviceError {
@@ -42,6 +46,7 @@ impl fmt::Display for DeviceError {
             DeviceError::Io(what) => write!(f, "I/O error: {what}"),
             DeviceError::NoSpace => f.write_str("no space left on the device"),
             DeviceError::Gone => f.write_str("the device is gone"),
+            DeviceError::Hangs => f.write_str("the device does not answer"),
         }
     }
 }

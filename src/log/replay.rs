@@ -14,6 +14,9 @@ use crate::types::{Column, Lba, Number, Place, Pointer, Row, SegmentId, Sequence
 use crate::zoo::Bug;
 use std::collections::BTreeMap;
 
+/// First blocks of chunks that are read at once.
+const READS_AT_ONCE: usize = 64;
+
 /// A segment that the log entered since the checkpoint.
 #[derive(Clone, Debug)]
 pub struct Entered {
@@ -138,9 +141,13 @@ async fn runway(stripes: &Stripes, checkpoint: &Checkpoint) -> Vec<(View, Row)> 
         let Record { segment, scheme, columns, .. } = part.record;
         Some(View { segment, scheme, columns })
     });
-    let found = join_all(reads.collect()).await;
-    let views: BTreeMap<SegmentId, View> =
-        found.into_iter().flatten().map(|view| (view.segment, view)).collect();
+    let mut reads: Vec<_> = reads.collect();
+    let mut views: BTreeMap<SegmentId, View> = BTreeMap::new();
+    while !reads.is_empty() {
+        let some = reads.split_off(reads.len().saturating_sub(READS_AT_ONCE));
+        let found = join_all(some).await;
+        views.extend(found.into_iter().flatten().map(|view| (view.segment, view)));
+    }
     views
         .into_values()
         .filter(|view| stripes.view(view.segment).is_err())

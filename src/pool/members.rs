@@ -47,6 +47,8 @@ struct State {
     devices: Vec<Option<Arc<dyn Device>>>,
     /// Members that failed a write or a flush and wait to be evicted.
     suspects: BTreeSet<Slot>,
+    /// Members that did not answer an operation in time.
+    hung: BTreeSet<Slot>,
 }
 
 /// The members in use.
@@ -59,7 +61,14 @@ impl Pool {
     /// is there.
     pub fn new(superblock: Superblock, devices: Vec<Option<Arc<dyn Device>>>) -> Pool {
         assert_eq!(superblock.members.len(), devices.len());
-        Pool { state: Owned::new(State { superblock, devices, suspects: BTreeSet::new() }) }
+        Pool {
+            state: Owned::new(State {
+                superblock,
+                devices,
+                suspects: BTreeSet::new(),
+                hung: BTreeSet::new(),
+            }),
+        }
     }
 
     /// What records are marked with.
@@ -110,6 +119,17 @@ impl Pool {
                 state.suspects.insert(slot);
             }
         });
+    }
+
+    /// A member does not answer: a suspect, and not even asked to read any more.
+    pub fn give_up(&self, slot: Slot) {
+        self.suspect(slot);
+        self.state.with(|state| state.hung.insert(slot));
+    }
+
+    /// Whether a member does not answer.
+    pub fn is_hung(&self, slot: Slot) -> bool {
+        self.state.with(|state| state.hung.contains(&slot))
     }
 
     /// Whether a member waits to be evicted.

@@ -82,7 +82,10 @@ impl Client {
             shared.tags += 1;
             shared.tags
         });
-        let data: Vec<u8> = (0..blocks).flat_map(|index| content(tag, lba.plus(index))).collect();
+        let mut data = Vec::new();
+        for index in 0..blocks {
+            data.extend_from_slice(&content(tag, lba.plus(index)));
+        }
         let outcome = self.shard.write(id, lba, Bytes::from(data)).await;
         self.shared.with(|shared| match outcome {
             Ok(number) => {

@@ -22,6 +22,7 @@ use crate::zoo::Bugs;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Steps after which a run that does not end counts as hung.
 const STEPS_MAX: u64 = 2_000_000;
@@ -38,7 +39,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 27] = [
+pub const EVENTS: [&str; 28] = [
     "short read",
     "short write",
     "read error",
@@ -52,6 +53,7 @@ pub const EVENTS: [&str; 27] = [
     "flush error",
     "lying flush",
     "slow",
+    "hang",
     "vanish",
     "rot",
     "power loss",
@@ -89,7 +91,8 @@ fn event(fault: Fault) -> Option<&'static str> {
         Fault::Kill => "kill",
         Fault::Torn => "torn",
         Fault::Unflushed => "unflushed",
-        Fault::NoSpace | Fault::Hang | Fault::Restored => return None,
+        Fault::Hang => "hang",
+        Fault::NoSpace | Fault::Restored => return None,
     })
 }
 
@@ -135,6 +138,8 @@ struct Life {
 
 impl Run {
     fn new(hub: SimHub, bugs: Bugs) -> Run {
+        // Time passes when nothing else can happen: a member that is only slow is in time.
+        hub.set_early_timers(0);
         let mut rng = hub.rng("run");
         let shapes = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 1), (3, 2), (4, 2)];
         let (k, m) = shapes[rng.index(shapes.len())];
@@ -152,6 +157,7 @@ impl Run {
             write_buffer: [256 << 10, 1 << 20][rng.index(2)],
             map_cache: [64 << 10, 1 << 20][rng.index(2)],
             overlay: 1 << 12,
+            deadline: Duration::from_secs(30),
             bugs,
         };
         Run {
@@ -299,7 +305,7 @@ impl Run {
                 }
             }
             if self.rng.chance(1, 3) {
-                let fatal = [Fault::WriteError, Fault::FlushError][self.rng.index(2)];
+                let fatal = [Fault::WriteError, Fault::FlushError, Fault::Hang][self.rng.index(3)];
                 plan = plan.with(fatal, 5_000);
             }
             self.disks[index].set_plan(plan);

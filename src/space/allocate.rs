@@ -31,15 +31,16 @@ impl Space {
         Scheme::new(k, wanted.m()).expect("narrower than a valid scheme")
     }
 
-    /// Opens a segment on the members with the most room in the runway; `None` when there are too few.
+    /// Opens a segment on the members with the most free chunks, so that members of different sizes fill up
+    /// together and all are usable; `None` when too few have one in the runway.
     pub fn open(&mut self, wanted: Scheme, purpose: Purpose, reserve: Reserve) -> Option<SegmentId> {
         let scheme = self.fit(wanted);
         let keep = if purpose == Purpose::Data { reserve.0 as usize } else { 0 };
         let mut candidates: Vec<(usize, Slot)> = (0u8..)
             .map(Slot)
             .zip(&self.members)
-            .filter(|(_, member)| member.active && member.runway.len() > keep)
-            .map(|(slot, member)| (member.runway.len(), slot))
+            .filter(|(_, member)| member.active && !member.runway.is_empty() && member.free.len() > keep)
+            .map(|(slot, member)| (member.free.len(), slot))
             .collect();
         let present = usize::from(scheme.width()).min(self.active());
         if candidates.len() < present {
@@ -110,30 +111,16 @@ impl Space {
         }
     }
 
-    /// Whether a segment of this scheme could be opened now.
-    pub fn can_open(&self, wanted: Scheme, purpose: Purpose, reserve: Reserve) -> bool {
-        self.openable(wanted, purpose, reserve, |member| member.runway.len()) > 0
-    }
-
-    /// How many segments of this scheme the free chunks allow, the reserve left alone.
+    /// How many segments of this scheme the free chunks allow, the reserve left alone: the largest s such that
+    /// s segments of `width` distinct members each fit, which is when the sum of min(room, s) is s * width or
+    /// more. Taking the members with the most room each time, as [`Space::open`] does, gets there.
     pub fn free_segments(&self, wanted: Scheme, reserve: Reserve) -> u64 {
-        self.openable(wanted, Purpose::Data, reserve, |member| member.free.len())
-    }
-
-    /// The largest s such that s segments of `width` distinct members each fit: sum of min(room, s) >= s * width.
-    fn openable(
-        &self,
-        wanted: Scheme,
-        purpose: Purpose,
-        reserve: Reserve,
-        room: impl Fn(&super::table::Member) -> usize,
-    ) -> u64 {
-        let keep = if purpose == Purpose::Data { reserve.0 as usize } else { 0 };
+        let keep = reserve.0 as usize;
         let rooms: Vec<u64> = self
             .members
             .iter()
             .filter(|member| member.active)
-            .map(|member| room(member).saturating_sub(keep) as u64)
+            .map(|member| member.free.len().saturating_sub(keep) as u64)
             .collect();
         let width = u64::from(self.fit(wanted).width()).min(rooms.len() as u64).max(1);
         let (mut low, mut high) = (0u64, rooms.iter().sum::<u64>() / width);

@@ -95,6 +95,9 @@ impl Stripes {
 
     /// The device and byte offset of a row, if the member is in use.
     fn locate(&self, address: ChunkAddress, row: Row) -> Option<(Arc<dyn Device>, u64)> {
+        if self.pool.is_hung(address.slot) {
+            return None;
+        }
         let device = self.pool.device(address.slot)?;
         Some((device, self.geometry.byte_offset(address.chunk, row)))
     }

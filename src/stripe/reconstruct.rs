@@ -2,10 +2,10 @@
 
 use super::{Stripes, View};
 use crate::checksum::witness;
-use crate::device::{Aligned, read_full, write_full};
+use crate::device::{Aligned, DeviceError, read_full, write_full};
 use crate::pool::Fault;
 use crate::runtime::join_all;
-use crate::types::{BLOCK, Column, Row};
+use crate::types::{BLOCK, Column, Row, Slot};
 use crate::zoo::Bug;
 use bytes::Bytes;
 
@@ -88,11 +88,17 @@ impl Stripes {
         let nothing = vec![None; count];
         let Some(address) = view.columns[usize::from(column.0)] else { return nothing };
         let Some((device, offset)) = self.locate(address, first) else { return nothing };
-        if let Ok(bytes) = read_full(device.as_ref(), offset, count * BLOCK).await {
-            return (0..count).map(|index| Some(bytes.slice(index * BLOCK..(index + 1) * BLOCK))).collect();
+        match read_full(device.as_ref(), offset, count * BLOCK).await {
+            Ok(bytes) => {
+                let block = |index| Some(bytes.slice(index * BLOCK..(index + 1) * BLOCK));
+                return (0..count).map(block).collect();
+            }
+            Err(error) => self.blame_read(address.slot, &error),
         }
-        self.pool.charge(address.slot, Fault::Read);
         let mut blocks = nothing;
+        if self.pool.is_hung(address.slot) {
+            return blocks;
+        }
         for (row, block) in (first.0..).map(Row).zip(&mut blocks) {
             let Some((device, offset)) = self.locate(address, row) else { break };
             *block = read_full(device.as_ref(), offset, BLOCK).await.ok();
@@ -114,6 +120,14 @@ impl Stripes {
                 self.pool.charge(address.slot, Fault::Write);
                 self.pool.suspect(address.slot);
             }
+        }
+    }
+
+    /// A read failed. A member on which one hangs is given up: the next would only hang again.
+    pub(super) fn blame_read(&self, slot: Slot, error: &DeviceError) {
+        self.pool.charge(slot, Fault::Read);
+        if *error == DeviceError::Hangs {
+            self.pool.give_up(slot);
         }
     }
 

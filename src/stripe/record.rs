@@ -5,7 +5,6 @@ use crate::device::read_full;
 use crate::error::{Error, Result};
 use crate::format::record::{Expected, HeaderPart, Record};
 use crate::format::superblock::ChunkAddress;
-use crate::pool::Fault;
 use crate::types::{BLOCK, Column, Nonce, Row, Scheme, SegmentId};
 use crate::zoo::Bug;
 use bytes::Bytes;
@@ -56,8 +55,8 @@ impl Stripes {
         let (device, offset) = self.locate(address, row)?;
         match read_full(device.as_ref(), offset, BLOCK).await {
             Ok(bytes) => Some(bytes),
-            Err(_) => {
-                self.pool.charge(address.slot, Fault::Read);
+            Err(error) => {
+                self.blame_read(address.slot, &error);
                 None
             }
         }

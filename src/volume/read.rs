@@ -67,7 +67,9 @@ impl Shard {
         loop {
             attempt += 1;
             let (sources, root) = self.resolve(id, lba, blocks).await?;
-            match self.fetch(id, lba, &sources).await {
+            let fetched = self.fetch(id, lba, &sources).await;
+            self.core.wake_for_suspects();
+            match fetched {
                 Ok(found) => return Ok(found),
                 // The map may have changed since it was asked: what it said then may be gone by now.
                 Err(_) if attempt < ATTEMPTS && !self.is_current(id, lba, &sources, root).await => {}

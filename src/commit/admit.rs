@@ -3,7 +3,7 @@
 use super::core::Core;
 use crate::error::{Error, Kind, Result};
 use crate::format::record::Change;
-use crate::space::Reserve;
+use crate::space::{Reserve, runway_quota};
 use crate::types::{BLOCK, BLOCK_U64, Lba, Number, Scheme, VolumeId};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -17,11 +17,13 @@ const OVERHEAD_ROWS: u64 = 4;
 
 /// The chunks of each member that user data leaves for the next two checkpoints, and how many leaves a merge
 /// may touch so that one half of it is enough.
-pub(super) fn reserve(chunk_rows: u16, meta: Scheme, chunks_min: u32) -> (Reserve, u64) {
+pub(super) fn reserve(chunk_rows: u16, meta: Scheme, chunks_min: u32, members: usize) -> (Reserve, u64) {
     let pages = pages_per_segment(chunk_rows, meta);
     let smallest = u64::from(chunks_min / 16);
+    // The runway must hold it, and as much again for user data.
+    let most = (runway_quota(members) / 4) as u64;
     // One segment is being filled, one holds the segment table.
-    let segments = (64u64.div_ceil(pages) + 2).max(smallest / 2);
+    let segments = (smallest / 2).min(most).max(64u64.div_ceil(pages) + 2);
     let leaves = (segments - 2) * pages / 3;
     let chunks = u32::try_from(2 * segments).unwrap_or(u32::MAX);
     (Reserve(chunks), leaves.max(8))

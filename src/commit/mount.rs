@@ -224,7 +224,8 @@ fn assemble(
         space.insert(record.id, segment(record, Purpose::Boot, true))?;
     }
     let smallest = newest.members.iter().map(|record| record.chunks).min().unwrap_or(0);
-    let (reserve, leaves_max) = reserve(space.chunk_rows(), newest.meta_scheme, smallest);
+    let (reserve, leaves_max) =
+        reserve(space.chunk_rows(), newest.meta_scheme, smallest, newest.members.len());
     let pool = Arc::new(Pool::new(newest.clone(), devices));
     for (slot, candidate) in (0u8..).map(Slot).zip(&election.members) {
         if let Some(index) = candidate {

@@ -147,9 +147,11 @@ impl Run {
         let members = usize::from(scheme.width()) + rng.index(3);
         let chunk_blocks = [8, 16, 32][rng.index(3)];
         let chunks = 40 + rng.below(60);
+        let uneven = 1 + 3 * rng.below(2);
         let disks: Vec<SimDisk> = (0..members)
             .map(|_| {
-                let blocks = (chunks + rng.below(8)) * u64::from(chunk_blocks);
+                let chunks = chunks * (1 + rng.below(uneven)) + rng.below(8);
+                let blocks = chunks * u64::from(chunk_blocks);
                 hub.disk(2 * RING_BYTES + blocks * BLOCK_U64)
             })
             .collect();

@@ -18,6 +18,11 @@ pub enum Purpose {
     Boot,
 }
 
+/// Chunks of the runway that fall to each of `members` members.
+pub fn runway_quota(members: usize) -> usize {
+    (RUNWAY_CHUNKS_MAX / members.max(1)).max(1)
+}
+
 /// Chunks, counted per member, that user data must leave for the next checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reserve(pub u32);
@@ -39,7 +44,7 @@ impl Space {
         let mut candidates: Vec<(usize, Slot)> = (0u8..)
             .map(Slot)
             .zip(&self.members)
-            .filter(|(_, member)| member.active && !member.runway.is_empty() && member.free.len() > keep)
+            .filter(|(_, member)| member.active && member.runway.len() > keep)
             .map(|(slot, member)| (member.free.len(), slot))
             .collect();
         let present = usize::from(scheme.width()).min(self.active());
@@ -84,8 +89,7 @@ impl Space {
     pub fn plan_runway(&self, freed: &[SegmentId]) -> Vec<ChunkAddress> {
         let freed: BTreeSet<ChunkAddress> =
             freed.iter().filter_map(|id| self.segments.get(id)).flat_map(Segment::chunks).collect();
-        let active = self.active().max(1);
-        let quota = (RUNWAY_CHUNKS_MAX / active).max(1);
+        let quota = runway_quota(self.active());
         let mut plan = Vec::new();
         for (slot, member) in (0u8..).map(Slot).zip(&self.members).filter(|(_, member)| member.active) {
             let fresh = freed.iter().filter(|address| address.slot == slot).map(|address| address.chunk);

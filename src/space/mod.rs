@@ -3,5 +3,5 @@
 mod allocate;
 mod table;
 
-pub use allocate::{Purpose, Reserve};
+pub use allocate::{Purpose, Reserve, runway_quota};
 pub use table::{Segment, Space};

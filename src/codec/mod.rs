@@ -16,6 +16,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::types::{Column, Scheme};
 use decode::Selection;
+pub use kernels::Kernel;
 use matrix::Matrix;
 
 /// The code of one [`Scheme`]. Building it costs O(k^3); it is immutable: build it once and share it.
@@ -24,12 +25,23 @@ pub struct Codec {
     scheme: Scheme,
     /// m rows of k coefficients: parity column p is the sum of `parity[p][c]` times data column c.
     parity: Matrix,
+    kernel: Kernel,
 }
 
 impl Codec {
-    /// The code of this scheme.
+    /// The code of this scheme, with the fastest kernel of this machine.
     pub fn new(scheme: Scheme) -> Codec {
-        Codec { scheme, parity: golden::parity_matrix(scheme) }
+        Codec::with_kernel(scheme, Kernel::fastest())
+    }
+
+    /// The code of this scheme with a kernel of [`Kernel::available`]: to compare them.
+    pub fn with_kernel(scheme: Scheme, kernel: Kernel) -> Codec {
+        Codec { scheme, parity: golden::parity_matrix(scheme), kernel }
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// The scheme.
@@ -53,7 +65,7 @@ impl Codec {
                 copy.copy_from_slice(data[0]);
             }
         } else {
-            kernels::multiply(&self.parity, data, parity);
+            self.kernel.multiply(&self.parity, data, parity);
         }
     }
 
@@ -87,7 +99,7 @@ impl Codec {
         }
         if !missing.is_empty() {
             let rows = selection.rows(&self.parity, &missing);
-            kernels::multiply(&rows, selection.inputs(), &mut outputs);
+            self.kernel.multiply(&rows, selection.inputs(), &mut outputs);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The code against the golden one: every pattern of small schemes, random patterns of large ones.
 
-use super::{Codec, golden};
+use super::{Codec, Kernel, golden};
 use crate::error::Kind;
 use crate::types::{Column, Scheme};
 
@@ -95,23 +95,29 @@ fn assert_parity_is_golden(codec: &Codec, row: &[Vec<u8>]) {
 
 #[test]
 fn every_pattern_of_lost_columns_of_every_small_scheme_comes_back_as_the_golden_code_gives_it() {
+    for &kernel in Kernel::available() {
+        assert_eq!(every_small_pattern(kernel), 3_845, "{kernel}");
+    }
+}
+
+fn every_small_pattern(kernel: Kernel) -> usize {
     let mut random = Random(1);
     let mut patterns = 0;
     for (k, m) in (1..=12).flat_map(|k| (1..=4).map(move |m| (k, m))).filter(|(k, m)| k + m <= 12) {
         let scheme = scheme(k, m);
-        let codec = Codec::new(scheme);
+        let codec = Codec::with_kernel(scheme, kernel);
         let row = row(&codec, LEN, &mut random);
         assert_parity_is_golden(&codec, &row);
         for mask in (1u32..1 << (k + m)).filter(|mask| mask.count_ones() <= u32::from(scheme.m())) {
             let (lost, kept) = columns_of(scheme, |column| mask & (1 << column.0) != 0);
             let out = reconstruct(&codec, &available(&row, &kept), &lost);
-            expect_columns(&row, &lost, &out, &format!("{scheme}, lost {lost:?}"));
+            expect_columns(&row, &lost, &out, &format!("{scheme}, lost {lost:?}, {kernel}"));
             let golden = golden_reconstruct(scheme, &row, &lost);
-            expect_columns(&golden, &lost, &out, &format!("{scheme}, lost {lost:?}, golden"));
+            expect_columns(&golden, &lost, &out, &format!("{scheme}, lost {lost:?}, {kernel}, golden"));
             patterns += 1;
         }
     }
-    assert_eq!(patterns, 3_845);
+    patterns
 }
 
 #[test]
@@ -123,9 +129,10 @@ fn large_schemes_come_back_from_any_k_columns_in_any_order() {
         let k = 1 + random.below(width - 1);
         schemes.push((k, width - k));
     }
-    for (k, m) in schemes {
+    let every_kernel = |scheme| Kernel::available().iter().map(move |&kernel| (scheme, kernel));
+    for ((k, m), kernel) in schemes.into_iter().flat_map(every_kernel) {
         let scheme = scheme(k, m);
-        let codec = Codec::new(scheme);
+        let codec = Codec::with_kernel(scheme, kernel);
         let row = row(&codec, LEN, &mut random);
         assert_parity_is_golden(&codec, &row);
         let mut order: Vec<Column> = scheme.columns().collect();
@@ -133,7 +140,7 @@ fn large_schemes_come_back_from_any_k_columns_in_any_order() {
             random.shuffle(&mut order);
             let (kept, lost) = order.split_at(k);
             let out = reconstruct(&codec, &available(&row, kept), lost);
-            expect_columns(&row, lost, &out, &format!("{scheme}, round {round}"));
+            expect_columns(&row, lost, &out, &format!("{scheme}, round {round}, {kernel}"));
         }
         let golden = golden_reconstruct(scheme, &row, &order[k..]);
         assert!(golden == row, "{scheme}: the golden code differs");
@@ -165,16 +172,21 @@ fn of_two_columns_with_one_number_the_first_counts_and_only_once() {
 
 #[test]
 fn the_lengths_around_every_vector_and_strip_come_back() {
-    let codec = Codec::new(scheme(3, 2));
+    for &kernel in Kernel::available() {
+        lengths_come_back(&Codec::with_kernel(scheme(3, 2), kernel));
+    }
+}
+
+fn lengths_come_back(codec: &Codec) {
     let mut random = Random(5);
     for len in (0..130).chain(4030..4170).chain([8191, 8192, 8193, 65536]) {
-        let row = row(&codec, len, &mut random);
+        let row = row(codec, len, &mut random);
         let (lost, kept) = columns_of(codec.scheme(), |column| matches!(column.0, 0 | 2));
         if len > 0 {
-            assert_parity_is_golden(&codec, &row);
+            assert_parity_is_golden(codec, &row);
         }
-        let out = reconstruct(&codec, &available(&row, &kept), &lost);
-        expect_columns(&row, &lost, &out, &format!("{len} bytes"));
+        let out = reconstruct(codec, &available(&row, &kept), &lost);
+        expect_columns(&row, &lost, &out, &format!("{len} bytes, {}", codec.kernel()));
     }
 }
 

@@ -8,18 +8,23 @@
 //! Every submitted operation completes exactly once; dropping whoever waits for it never cancels it, and
 //! its buffers belong to the operation until then.
 
+mod blocking;
 pub mod buffer;
 pub mod deadline;
 pub mod file;
 pub mod io;
+pub mod open;
+mod uring;
 
 pub use buffer::Aligned;
 pub use deadline::Deadline;
-pub use file::{FileDevice, OpenMode};
+pub use file::{FileDevice, Kind};
 pub use io::{read_full, write_full};
+pub use open::{OpenMode, open};
 
 use crate::types::{BLOCK, BLOCK_U64};
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -52,6 +57,17 @@ impl fmt::Display for DeviceError {
 }
 
 impl std::error::Error for DeviceError {}
+
+impl DeviceError {
+    /// What an error of the system means for a member.
+    fn of(error: &std::io::Error) -> DeviceError {
+        match Errno::from_io_error(error) {
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => DeviceError::NoSpace,
+            Some(Errno::NODEV | Errno::NXIO | Errno::NOMEDIUM) => DeviceError::Gone,
+            _ => DeviceError::Io(error.to_string()),
+        }
+    }
+}
 
 /// A submitted operation that will complete with `T`. Dropping it does not cancel the operation.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, DeviceError>> + Send>>;
@@ -107,6 +123,14 @@ pub(crate) fn check_write(device_len: u64, offset: u64, pieces: &[Bytes]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_system_say_what_a_member_is_to_do() {
+        let error = |errno: Errno| DeviceError::of(&errno.into());
+        assert!(matches!(error(Errno::IO), DeviceError::Io(_)));
+        assert_eq!([Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(error), [const { DeviceError::NoSpace }; 3]);
+        assert_eq!([Errno::NODEV, Errno::NXIO].map(error), [const { DeviceError::Gone }; 2]);
+    }
 
     #[test]
     fn ranges_are_whole_blocks_inside_the_device() {

@@ -1,7 +1,7 @@
 //! Files and devices that become the members of a new array. What is refused has changed and created nothing.
 
 use super::discover::{FileId, absolute, is_blank, recorded};
-use crate::device::{Device, FileDevice, OpenMode};
+use crate::device::{Device, FileDevice, OpenMode, open};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, MEMBERS_MAX, NAME_BYTES_MAX};
 use crate::pool::{Candidate, read_rings};
@@ -173,7 +173,7 @@ async fn plan(path: PathBuf, options: &CreateOptions, seen: &mut Names) -> Resul
     if !seen.existing.insert(id) {
         return refused("is named twice");
     }
-    let device = FileDevice::open(&path, OpenMode::ReadWrite).map_err(failed)?;
+    let device = open(&path, OpenMode::ReadWrite).map_err(failed)?;
     let blank = is_blank(&File::open(&path).map_err(failed)?, device.len()).map_err(failed)?;
     if !blank && !options.force {
         let found = read_rings(&device).await;
@@ -217,7 +217,7 @@ fn carry_out(plan: Plan, undo: &mut Undo) -> io::Result<FileDevice> {
     let Some(len) = resize else {
         return match claim {
             Some(device) => Ok(device),
-            None => FileDevice::open(&path, OpenMode::ReadWrite),
+            None => open(&path, OpenMode::ReadWrite),
         };
     };
     match claim {
@@ -229,7 +229,7 @@ fn carry_out(plan: Plan, undo: &mut Undo) -> io::Result<FileDevice> {
     }
     set_len(&path, len)?;
     sync_folder(&path)?;
-    FileDevice::open(&path, OpenMode::ReadWrite)
+    open(&path, OpenMode::ReadWrite)
 }
 
 fn set_len(path: &Path, len: u64) -> io::Result<()> {

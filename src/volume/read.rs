@@ -6,6 +6,7 @@ use crate::format::page::{Key, TreeId};
 use crate::format::superblock::Root;
 use crate::log::Buffered;
 use crate::map::{Known, Tree};
+use crate::runtime::join_all;
 use crate::stripe::Wanted;
 use crate::types::{BLOCK, Identity, Lba, Number, Pointer, VolumeId};
 use bytes::{Bytes, BytesMut};
@@ -140,29 +141,28 @@ impl Shard {
         Ok((sources, root))
     }
 
+    /// Reads what is on the members, all runs at once.
     async fn fetch(&self, id: VolumeId, lba: Lba, sources: &[Source]) -> Result<Vec<Block>> {
-        let mut out: Vec<Block> = Vec::with_capacity(sources.len());
-        let mut at = 0;
-        while at < sources.len() {
-            match &sources[at] {
-                Source::Zeros => out.push(None),
-                Source::Bytes(bytes) => out.push(Some(bytes.clone())),
-                Source::At(first) => {
-                    let mut run = vec![*first];
-                    while let Some(Source::At(next)) = sources.get(at + run.len())
-                        && run.last().is_some_and(|last| last.precedes(next))
-                    {
-                        run.push(*next);
+        let mut out: Vec<Block> = vec![None; sources.len()];
+        let mut runs: Vec<(usize, Vec<Wanted>)> = Vec::new();
+        for (at, source) in sources.iter().enumerate() {
+            match source {
+                Source::Zeros => {}
+                Source::Bytes(bytes) => out[at] = Some(bytes.clone()),
+                Source::At(wanted) => match runs.last_mut() {
+                    Some((start, run)) if *start + run.len() == at && run[run.len() - 1].precedes(wanted) => {
+                        run.push(*wanted);
                     }
-                    for (index, block) in self.core.stripes().read(&run).await?.into_iter().enumerate() {
-                        let block = block.ok_or_else(|| lost(id, lba.plus((at + index) as u64)))?;
-                        out.push(Some(block));
-                    }
-                    at += run.len();
-                    continue;
-                }
+                    _ => runs.push((at, vec![*wanted])),
+                },
             }
-            at += 1;
+        }
+        let reads = runs.iter().map(|(_, run)| self.core.stripes().read(run));
+        for ((start, _), blocks) in runs.iter().zip(join_all(reads.collect()).await) {
+            for (index, block) in blocks?.into_iter().enumerate() {
+                let at = start + index;
+                out[at] = Some(block.ok_or_else(|| lost(id, lba.plus(at as u64)))?);
+            }
         }
         Ok(out)
     }

@@ -302,3 +302,60 @@ impl Drop for InFlight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ticket;
+    use crate::types::BLOCK;
+
+    fn flight() -> InFlight {
+        let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an event");
+        let bell = Bell { event, rung: AtomicBool::new(false) };
+        InFlight::new(Arc::new(tempfile::tempfile().expect("a file")), Arc::new(bell))
+    }
+
+    #[test]
+    fn what_is_put_off_is_tried_again_but_not_for_ever() {
+        let mut flight = flight();
+        let (answer, ticket) = ticket();
+        let key = flight.insert(Request::Flush { answer });
+        assert!(!flight.is_put_off(key, 0));
+        assert!(!flight.is_put_off(key, -Errno::IO.raw_os_error()));
+        for _ in 0..RETRIES_MAX / 2 {
+            assert!(flight.is_put_off(key, -Errno::INTR.raw_os_error()));
+            assert!(flight.is_put_off(key, -Errno::AGAIN.raw_os_error()));
+        }
+        assert!(!flight.is_put_off(key, -Errno::AGAIN.raw_os_error()));
+        flight.remove(key).finish(-Errno::NOSPC.raw_os_error());
+        assert_eq!(ticket.wait(), Ok(Err(DeviceError::NoSpace)));
+    }
+
+    #[test]
+    fn a_thread_that_ends_early_keeps_the_memory_and_the_claim_and_tells_who_waits() {
+        let mut flight = flight();
+        let file = flight.file.clone();
+        let piece = Bytes::from(vec![3; BLOCK]);
+        let (answer, ticket) = ticket();
+        flight.insert(Request::new(Operation::Write { offset: 0, pieces: vec![piece.clone()], answer }));
+        drop(flight);
+        assert!(ticket.wait().is_err());
+        assert!(!piece.is_unique(), "the kernel's bytes were let go");
+        assert_eq!(Arc::strong_count(&file), 2, "the claim was let go");
+    }
+
+    #[test]
+    fn a_thread_that_ends_in_time_keeps_nothing() {
+        let mut flight = flight();
+        let file = flight.file.clone();
+        let piece = Bytes::from(vec![3; BLOCK]);
+        let (answer, ticket) = ticket();
+        let key =
+            flight.insert(Request::new(Operation::Write { offset: 0, pieces: vec![piece.clone()], answer }));
+        flight.remove(key).finish(4096);
+        drop(flight);
+        assert_eq!(ticket.wait(), Ok(Ok(BLOCK)));
+        assert!(piece.is_unique());
+        assert_eq!(Arc::strong_count(&file), 1);
+    }
+}

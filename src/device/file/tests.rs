@@ -288,3 +288,34 @@ fn the_blocking_kind_starts_no_thread_before_the_first_operation() {
     wait(device.flush()).expect("flushed");
     assert!(device.worker.lock().is_some());
 }
+
+/// A waker that panics where it is woken.
+struct Panics;
+
+impl std::task::Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("as this test wants it");
+    }
+}
+
+#[test]
+fn a_thread_that_panics_breaks_its_device_and_nobody_waits_for_ever() {
+    on_both(64, |_, _, device| {
+        let waker = std::task::Waker::from(Arc::new(Panics));
+        let mut reads = Vec::new();
+        let mut is_waited_for = false;
+        while !is_waited_for {
+            let mut read = device.read(0, 64 * BLOCK);
+            is_waited_for = read.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending();
+            reads.push(read);
+        }
+        let others: Vec<_> = (0..64).map(|i| device.read(i * BLOCK_U64, BLOCK)).collect();
+        // Each ends, well or not.
+        let _ended = wait(join_all(others));
+        let mut broken = false;
+        for _ in 0..1000 {
+            broken = broken || wait(device.flush()).is_err();
+        }
+        assert!(broken);
+    });
+}

@@ -19,6 +19,8 @@ pub enum Rot {
     Garbage,
     /// Each block becomes zeros.
     Zero,
+    /// One bit of each block's first 512 bytes flips: where headers say what matters most.
+    Nick,
 }
 
 /// A simulated member. Clones are the same disk.
@@ -118,6 +120,7 @@ impl SimDisk {
                 let mut mask = [0_u8; BLOCK];
                 match kind {
                     Rot::Zero => {}
+                    Rot::Nick => mask[world.rng.index(512)] |= 1 << world.rng.below(8),
                     Rot::Garbage => world.rng.fill_bytes(&mut mask),
                     Rot::Flip => {
                         for _ in 0..=world.rng.below(8) {
@@ -125,7 +128,7 @@ impl SimDisk {
                         }
                     }
                 }
-                let keep = if kind == Rot::Flip { 0xFF } else { 0 };
+                let keep = if matches!(kind, Rot::Flip | Rot::Nick) { 0xFF } else { 0 };
                 let change = |byte: &mut u8, index: usize| *byte = (*byte & keep) ^ mask[index];
                 world.disks[self.index].media.edit(block * BLOCK_U64, mask.len(), change);
                 world.count(Fault::Rot);

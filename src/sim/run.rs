@@ -386,7 +386,7 @@ impl Run {
         for at in 0..events {
             life.executor.run_until_stalled();
             if at == strike {
-                self.strike();
+                self.strike(false);
             }
             if !self.hub.step() {
                 break;
@@ -394,27 +394,27 @@ impl Run {
         }
         life.executor.run_until_stalled();
         if self.rng.chance(1, 2) {
-            self.strike();
+            self.strike(true);
         }
         self.shared.with(|shared| shared.failure.take()).map_or(Ok(()), Err)
     }
 
-    /// Rot, or the loss of a member.
-    fn strike(&mut self) {
+    /// Rot, or the loss of a member. Right before a crash mostly rot in what replay will read.
+    fn strike(&mut self, before_crash: bool) {
         let Some(&index) = self.weak.get(self.rng.index(self.weak.len().max(1))) else { return };
         let disk = self.disks[index].clone();
-        if self.rng.chance(1, 4) {
+        if self.rng.chance(1, if before_crash { 12 } else { 4 }) {
             disk.vanish();
             return;
         }
         let mut kinds = vec![Rot::Flip, Rot::Garbage, Rot::Zero];
         let mut used: Vec<u64> = disk.used_blocks().collect();
-        if self.rng.chance(1, 2) {
+        if self.rng.chance(if before_crash { 5 } else { 2 }, 6) {
             // Headers are few among so many blocks, and replay believes nothing as much as the youngest of them.
             used.retain(|block| disk.peek(block * BLOCK_U64, 8) == *b"PARITASr");
             used.sort_by_key(|block| std::cmp::Reverse(sequence(&disk, *block)));
             used.truncate(6);
-            kinds = vec![Rot::Flip];
+            kinds = vec![Rot::Nick];
         }
         if used.is_empty() {
             return;

@@ -418,11 +418,13 @@ impl Core {
         let counts = std::mem::take(&mut sink.counts);
         self.stripes.space.with(|space| space.count(&counts))?;
         applied.push(counts);
-        // Boot segments whose last page was just replaced die with this checkpoint, too.
+        // Boot segments whose last page was just replaced die with this checkpoint, too; not one younger than the
+        // cut, left by an attempt that failed: replay would take it for one that the log entered.
         let mut freed: BTreeSet<SegmentId> = freed.into_iter().collect();
         self.stripes.space.with(|space| {
-            let boot =
-                |id: &SegmentId| space.get(*id).is_some_and(|segment| segment.purpose == Purpose::Boot);
+            let boot = |id: &SegmentId| {
+                *id < cut.next && space.get(*id).is_some_and(|segment| segment.purpose == Purpose::Boot)
+            };
             freed.extend(space.dead().into_iter().filter(boot));
         });
         Ok((root, freed.into_iter().collect()))

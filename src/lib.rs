@@ -24,6 +24,7 @@
 //! | [`map`] | LBA to pointer: overlays above copy-on-write trees |
 //! | [`log`] | the write buffer and replay |
 //! | [`commit`] | the order: data, then records, then roots |
+//! | [`maintain`] | rebuild |
 //! | [`volume`] | what a user holds |
 //! | [`sim`] | the other world: simulated members, faults, crashes, oracle |
 //! | [`zoo`] | bugs that are planted to measure the simulator |
@@ -39,6 +40,7 @@ pub mod format;
 pub mod layout;
 pub mod limits;
 pub mod log;
+pub mod maintain;
 pub mod map;
 pub mod pool;
 pub mod runtime;

@@ -38,6 +38,8 @@ pub const BOOT_COLUMNS_MAX: usize = 1024;
 pub const TOMBSTONE_LAST: Number = Number((1 << 56) - 1);
 /// Ranges in the damage list.
 pub const DAMAGE_MAX: usize = 1 << 14;
+/// Jobs that a superblock remembers: one of each kind.
+pub const JOBS_MAX: usize = 2;
 /// Epochs before this one that a superblock remembers.
 pub const HISTORY_MAX: usize = 32;
 /// Blocks of one write call that become durable as one: 1 MiB.

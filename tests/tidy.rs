@@ -32,8 +32,13 @@ const ARROWS: &[(&str, &str)] = &[
         "types limits error format codec checksum layout zoo device runtime pool space stripe map log",
     ),
     (
-        "volume",
+        "maintain",
         "types limits error format codec checksum layout zoo device runtime pool space stripe map log commit",
+    ),
+    (
+        "volume",
+        "types limits error format codec checksum layout zoo device runtime pool space stripe map log commit \
+         maintain",
     ),
     ("sim", "*"),
     ("lib", "*"),

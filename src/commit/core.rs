@@ -51,12 +51,18 @@ pub struct Progress {
     pub(super) halted: bool,
     /// The array takes no more writes, and why.
     pub(super) failed: Option<Error>,
+    /// The array is being closed: jobs come to their end.
+    pub(super) closing: bool,
+    /// A job works on the segments.
+    pub(super) maintaining: bool,
     /// The array was closed.
     pub(super) closed: bool,
     /// Checkpoints written since the array was opened.
     pub checkpoints: u64,
     /// Members evicted since the array was opened.
     pub evictions: u64,
+    /// Rebuilds that found work and left none since the array was opened.
+    pub rebuilds: u64,
     /// User bytes accepted since the array was opened.
     pub accepted: u64,
 }
@@ -78,6 +84,8 @@ pub struct Core {
     pub(super) meta: Owned<[MetaStream; 2]>,
     /// Something changed that somebody may wait for.
     pub(super) changed: Signal,
+    /// The members in use changed, or the array is closing.
+    pub(super) reformed: Signal,
     pub(super) config: Config,
     pub(super) nonce: Nonce,
     pub(super) reserve: Reserve,
@@ -129,6 +137,7 @@ impl Core {
             progress.failed.get_or_insert_with(|| error.clone());
         });
         self.changed.notify_all();
+        self.reformed.notify_all();
     }
 
     /// The scheme of a volume's stream.
@@ -172,6 +181,9 @@ impl Core {
     /// # Errors
     /// When something accepted could not be made durable.
     pub async fn close(&self) -> Result<()> {
+        self.progress.with(|progress| progress.closing = true);
+        self.reformed.notify_all();
+        let _maintenance = self.maintenance().await;
         if !self.read_only {
             self.flush_all().await?;
             self.checkpoint().await?;
@@ -181,9 +193,50 @@ impl Core {
         Ok(())
     }
 
+    /// The right to work on the segments in the background: one job at a time.
+    pub(crate) async fn maintenance(&self) -> Maintenance<'_> {
+        loop {
+            let listen = self.changed.listen();
+            if self.progress.with(|progress| !std::mem::replace(&mut progress.maintaining, true)) {
+                return Maintenance(self);
+            }
+            listen.await;
+        }
+    }
+
+    /// Jobs are to end where they are: the array is being closed, or has failed.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.progress.with(|progress| progress.closing) || self.writable().is_err()
+    }
+
+    /// A rebuild found work and left none.
+    pub(crate) fn note_rebuilt(&self) {
+        self.progress.with(|progress| progress.rebuilds += 1);
+    }
+
+    /// Resolves when the members in use have changed, or the array is being closed.
+    pub(crate) fn reformed(&self) -> crate::runtime::Listen {
+        self.reformed.listen()
+    }
+
+    /// Chunks of each member that jobs leave alone.
+    pub(crate) fn reserve(&self) -> Reserve {
+        self.reserve
+    }
+
     /// The number known durable, to be told in records.
     pub(super) fn durable(&self, volume: VolumeId) -> Number {
         self.catalog.with(|catalog| catalog.get(volume).map_or(Number(0), |volume| volume.durable))
+    }
+}
+
+/// See [`Core::maintenance`].
+pub(crate) struct Maintenance<'a>(&'a Core);
+
+impl Drop for Maintenance<'_> {
+    fn drop(&mut self) {
+        self.0.progress.with(|progress| progress.maintaining = false);
+        self.0.changed.notify_all();
     }
 }
 

@@ -5,6 +5,8 @@ mod admit;
 mod check;
 mod checkpoint;
 mod core;
+mod lookup;
+mod members;
 mod mount;
 mod pages;
 mod sink;
@@ -12,4 +14,4 @@ mod writer;
 
 pub use self::core::{Config, Core, Progress};
 pub(crate) use admit::check_range;
-pub use mount::{CreateOptions, OpenOptions, create, open};
+pub use mount::{CreateOptions, OpenOptions, Upkeep, create, open};

@@ -9,6 +9,7 @@
 use super::admit::reserve;
 use super::checkpoint::addresses;
 use super::core::{Config, Core, Progress};
+use super::members::MEMBER_CHUNKS_MIN;
 use crate::device::{Aligned, Deadline, Device, DeviceError, write_full};
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId, Value};
@@ -44,6 +45,18 @@ pub struct CreateOptions {
     pub labels: Vec<String>,
 }
 
+/// What is done for an array besides serving it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Upkeep {
+    /// What is met on the way is healed, and no more.
+    #[default]
+    Nothing,
+    /// Members that were out of use and are there again are in use again; jobs run when they are asked for.
+    OnDemand,
+    /// And jobs run in the background, by themselves.
+    Background,
+}
+
 /// How an array is to be opened.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
@@ -51,6 +64,8 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// The array, where members of several are given.
     pub array: Option<Uuid>,
+    /// What is done for the array besides serving it.
+    pub upkeep: Upkeep,
     /// Limits.
     pub config: Config,
 }
@@ -85,7 +100,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
     let mut table = Vec::with_capacity(members.len());
     for (index, member) in members.iter().enumerate() {
         let chunks = geometry.chunks_on(member.device.len());
-        if chunks < 16 {
+        if chunks < MEMBER_CHUNKS_MIN {
             return Err(Error::invalid(format!("{} is too small to be a member", member.path)));
         }
         let label = labels.get(index).cloned().unwrap_or_default();
@@ -109,6 +124,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         commit: 0,
         history: Vec::new(),
         members: table,
+        jobs: Vec::new(),
         checkpoint: Checkpoint {
             generation: 0,
             nonce,
@@ -139,7 +155,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
     Ok(array)
 }
 
-async fn wipe(device: &dyn Device) -> std::result::Result<(), DeviceError> {
+pub(super) async fn wipe(device: &dyn Device) -> std::result::Result<(), DeviceError> {
     let (front, back) = ring_offsets(device.len());
     let len = usize::try_from(RING_BYTES).expect("a ring is one MiB");
     let zeros = Aligned::zeroed(len).freeze();
@@ -183,7 +199,12 @@ pub async fn open(
     let core = assemble(env, &candidates, &election, &options)?;
     if !options.read_only {
         let nonce = core.nonce;
-        core.stripes.pool.begin(election.epoch_seen, election.commit_seen, nonce);
+        core.stripes.pool.begin(
+            election.epoch_seen,
+            election.commit_seen,
+            nonce,
+            options.upkeep != Upkeep::Nothing,
+        );
         core.stripes.pool.settle().await?;
         core.sync_members();
     }
@@ -196,7 +217,7 @@ pub async fn open(
 }
 
 /// The candidate with a limit to each of its operations: one that hangs must not hang the array.
-fn in_time(env: &Env, candidate: Candidate, config: &Config) -> Candidate {
+pub(super) fn in_time(env: &Env, candidate: Candidate, config: &Config) -> Candidate {
     let device = Deadline::new(candidate.device, env.clock.clone(), config.deadline);
     Candidate { device: Arc::new(device), path: candidate.path }
 }
@@ -210,23 +231,20 @@ fn assemble(
     let newest = &election.newest;
     let mut devices: Vec<Option<Arc<dyn Device>>> = vec![None; newest.members.len()];
     for (slot, candidate) in election.members.iter().enumerate() {
-        if newest.members[slot].state == MemberState::Active {
-            devices[slot] = candidate.map(|index| candidates[index].device.clone());
-        }
+        devices[slot] = candidate.map(|index| candidates[index].device.clone());
     }
     let first = SegmentId((election.epoch_seen.0 + 1) << SEGMENTS_PER_EPOCH);
     let next = first.max(newest.checkpoint.next_segment);
     let mut space = Space::new(newest.chunk_blocks, &newest.members, next)?;
-    for (slot, device) in (0u8..).map(Slot).zip(&devices) {
-        space.set_active(slot, device.is_some());
-    }
     for record in &newest.checkpoint.boot {
         space.insert(record.id, segment(record, Purpose::Boot, true))?;
     }
-    let smallest = newest.members.iter().map(|record| record.chunks).min().unwrap_or(0);
+    let there = newest.members.iter().filter(|record| record.state != MemberState::Removed);
+    let smallest = there.map(|record| record.chunks).min().unwrap_or(0);
     let (reserve, leaves_max) =
         reserve(space.chunk_rows(), newest.meta_scheme, smallest, newest.members.len());
     let pool = Arc::new(Pool::new(newest.clone(), devices));
+    space.keep_active(&pool.active().into_iter().map(|(slot, _)| slot).collect());
     for (slot, candidate) in (0u8..).map(Slot).zip(&election.members) {
         if let Some(index) = candidate {
             pool.record_path(slot, &candidates[*index].path);
@@ -245,6 +263,7 @@ fn assemble(
         meta: Owned::new(Default::default()),
         cut: Owned::new(None),
         changed: Signal::new(),
+        reformed: Signal::new(),
         config,
         reserve,
         leaves_max,
@@ -267,13 +286,6 @@ fn segment(record: &SegmentRecord, purpose: Purpose, sealed: bool) -> Segment {
 }
 
 impl Core {
-    /// Members that are out of use take no new segments.
-    pub(super) fn sync_members(&self) {
-        let active: Vec<Slot> = self.stripes.pool.active().into_iter().map(|(slot, _)| slot).collect();
-        let evicted = self.stripes.space.with(|space| space.keep_active(&active));
-        self.progress.with(|progress| progress.evictions += evicted as u64);
-    }
-
     /// Loads the tables and replays the log.
     async fn load(&self) -> Result<()> {
         let checkpoint = self.stripes.pool.superblock().checkpoint;
@@ -363,6 +375,9 @@ impl Core {
                         Segment::found(entered.view.scheme, &entered.view.columns, entered.rows),
                     )?;
                 }
+            }
+            for id in replayed.entered.keys() {
+                space.doubt_absent(*id);
             }
             for id in listed {
                 space.touch(id);

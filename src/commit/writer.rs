@@ -272,48 +272,4 @@ impl Core {
             }
         });
     }
-
-    /// Evicts the members that failed: raises the epoch, makes it durable on the rest, and starts every batch
-    /// that is still in memory over in other segments.
-    pub(super) async fn evict(self: &Arc<Core>) -> Result<()> {
-        let _turn = self.turn().await;
-        self.evict_in_turn().await
-    }
-
-    /// [`Core::evict`] for who has the turn already.
-    pub(super) async fn evict_in_turn(&self) -> Result<()> {
-        self.progress.with(|progress| progress.halted = true);
-        let outcome = self.evict_halted().await;
-        self.progress.with(|progress| progress.halted = false);
-        self.changed.notify_all();
-        outcome
-    }
-
-    async fn evict_halted(&self) -> Result<()> {
-        loop {
-            let listen = self.changed.listen();
-            let quiet =
-                self.log.with(|log| log.is_quiet()) && !self.progress.with(|progress| progress.flushing);
-            if quiet {
-                break;
-            }
-            listen.await;
-        }
-        self.stripes.pool.settle().await?;
-        self.sync_members();
-        let given_up = self.log.with(|log| log.start_over());
-        self.give_up(given_up);
-        self.abandon_streams();
-        Ok(())
-    }
-
-    /// Nothing more goes to these segments, and what was taken of them but not applied is dead.
-    pub(super) fn give_up(&self, segments: impl IntoIterator<Item = SegmentId>) {
-        self.stripes.space.with(|space| {
-            for segment in segments {
-                space.seal(segment);
-                space.settle(segment);
-            }
-        });
-    }
 }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod checkpoint;
+mod jobs;
 mod members;
 mod rules;
 #[cfg(test)]
@@ -51,6 +52,9 @@ pub enum MemberState {
     Removed,
     /// A blank member that waits to take the place of another.
     Spare,
+    /// It was replaced. Nothing is written to it any more; what it holds is rebuilt elsewhere, from itself while
+    /// it can be read. Then its slot is free.
+    Leaving,
 }
 
 /// One row of the member table.
@@ -70,6 +74,28 @@ pub struct MemberRecord {
     pub path: String,
     /// Its failure domain, possibly empty.
     pub label: String,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum JobKind {
+    /// Gives segments the columns that they lack.
+    Rebuild,
+    /// Verifies every block of every segment and heals what it can.
+    Scrub,
+}
+
+/// A long job, as far as it has come: what an interrupted one goes on from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Job {
+    /// What it does.
+    pub kind: JobKind,
+    /// Bytes of members that are done.
+    pub done: u64,
+    /// Bytes of members that there are to do, those done included; an estimate.
+    pub total: u64,
+    /// Segments below this one are done, for a job that goes by their numbers.
+    pub next: SegmentId,
 }
 
 /// The root of a tree.
@@ -153,6 +179,8 @@ pub struct Superblock {
     pub history: Vec<PastEpoch>,
     /// The member table; a slot number is an index in it.
     pub members: Vec<MemberRecord>,
+    /// Jobs under way or interrupted, at most one of each kind, in the order of [`JobKind`].
+    pub jobs: Vec<Job>,
     /// The newest checkpoint.
     pub checkpoint: Checkpoint,
 }

@@ -177,6 +177,12 @@ impl Log {
         self.stream(scheme).segment = segment;
     }
 
+    /// Streams that are filling one of these segments go on in another. Returns those that they were filling.
+    pub fn leave_segments(&mut self, segments: &BTreeSet<SegmentId>) -> Vec<SegmentId> {
+        let streams = self.streams.values_mut();
+        streams.filter_map(|stream| stream.segment.take_if(|segment| segments.contains(segment))).collect()
+    }
+
     fn find(&mut self, id: u64) -> Option<&mut Queued> {
         self.streams.values_mut().flat_map(|stream| stream.queue.iter_mut()).find(|queued| queued.id == id)
     }

@@ -62,12 +62,14 @@ impl Election {
     }
 }
 
-/// n - m, of the members that were not removed.
+/// n - m, of the members that were not removed or replaced.
 pub(super) fn quorum(superblock: &Superblock) -> usize {
     let n = superblock
         .members
         .iter()
-        .filter(|record| !matches!(record.state, MemberState::Removed | MemberState::Spare))
+        .filter(|record| {
+            !matches!(record.state, MemberState::Removed | MemberState::Spare | MemberState::Leaving)
+        })
         .count();
     n.saturating_sub(usize::from(superblock.meta_scheme.m())).max(1)
 }
@@ -139,7 +141,8 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
             continue;
         };
         let slot = usize::from(head.slot.0);
-        if newest.members.get(slot).map(|record| record.uuid) != own_uuid(head) {
+        let record = newest.members.get(slot).filter(|record| record.state != MemberState::Removed);
+        if record.map(|record| record.uuid) != own_uuid(head) {
             notes.push(Note { candidate, text: "was replaced and is no member any more".into() });
             continue;
         }

@@ -1,7 +1,8 @@
 //! The members of an open array.
 //!
-//! Invariants: only active members are read and written; the epoch is raised, and durable on every member
-//! that stays, before an eviction counts; at least n-m members stay active, beyond that nobody is evicted.
+//! Invariants: only active members are written, only these and leaving ones are read; the epoch is raised, and
+//! durable on every member that stays, before an eviction counts; at least n-m members stay active, beyond that
+//! nobody is evicted.
 
 use super::elect::quorum;
 use super::rings::write_rings;
@@ -41,24 +42,23 @@ pub enum Fault {
     Checksum = 3,
 }
 
-struct State {
+pub(super) struct State {
     /// The newest superblock; `slot` is a placeholder.
-    superblock: Superblock,
-    devices: Vec<Option<Arc<dyn Device>>>,
+    pub(super) superblock: Superblock,
+    pub(super) devices: Vec<Option<Arc<dyn Device>>>,
     /// Members that failed a write or a flush and wait to be evicted.
-    suspects: BTreeSet<Slot>,
+    pub(super) suspects: BTreeSet<Slot>,
     /// Members that did not answer an operation in time.
-    hung: BTreeSet<Slot>,
+    pub(super) hung: BTreeSet<Slot>,
 }
 
 /// The members in use.
 pub struct Pool {
-    state: Owned<State>,
+    pub(super) state: Owned<State>,
 }
 
 impl Pool {
-    /// A pool over `devices`, indexed by slot. A member is used while its record is active and its device
-    /// is there.
+    /// A pool over `devices`, indexed by slot: of every member that is there, whatever its state.
     pub fn new(superblock: Superblock, devices: Vec<Option<Arc<dyn Device>>>) -> Pool {
         assert_eq!(superblock.members.len(), devices.len());
         Pool {
@@ -94,6 +94,14 @@ impl Pool {
     /// The device of a member in use.
     pub fn device(&self, slot: Slot) -> Option<Arc<dyn Device>> {
         self.state.with(|state| state.device(slot))
+    }
+
+    /// The device of a member that can be read: one in use, or one that is leaving.
+    pub fn reader(&self, slot: Slot) -> Option<Arc<dyn Device>> {
+        self.state.with(|state| match state.superblock.members.get(usize::from(slot.0))?.state {
+            MemberState::Active | MemberState::Leaving => state.devices[usize::from(slot.0)].clone(),
+            _ => None,
+        })
     }
 
     /// All members in use.
@@ -174,8 +182,9 @@ impl Pool {
         })
     }
 
-    /// Starts an opening: a new epoch with a new nonce, absent members out of use.
-    pub fn begin(&self, epoch_seen: Epoch, commit_seen: u64, nonce: Nonce) {
+    /// Starts an opening: a new epoch with a new nonce, absent members out of use. With `take_back`, members
+    /// that were out of use and are there are in use again.
+    pub fn begin(&self, epoch_seen: Epoch, commit_seen: u64, nonce: Nonce, take_back: bool) {
         self.state.with(|state| {
             state.superblock.commit = state.superblock.commit.max(commit_seen);
             state.raise_epoch();
@@ -183,8 +192,13 @@ impl Pool {
             state.superblock.nonce = nonce;
             let epoch = state.superblock.epoch;
             for (record, device) in state.superblock.members.iter_mut().zip(&state.devices) {
-                if record.state == MemberState::Active && device.is_none() {
-                    record.state = MemberState::Out;
+                let state = match (record.state, device.is_some()) {
+                    (MemberState::Active, false) => MemberState::Out,
+                    (MemberState::Out, true) if take_back => MemberState::Active,
+                    (state, _) => state,
+                };
+                if state != record.state {
+                    record.state = state;
                     record.since = epoch;
                 }
             }
@@ -252,17 +266,17 @@ impl Pool {
 }
 
 impl State {
-    fn device(&self, slot: Slot) -> Option<Arc<dyn Device>> {
+    pub(super) fn device(&self, slot: Slot) -> Option<Arc<dyn Device>> {
         let record = self.superblock.members.get(usize::from(slot.0))?;
         if record.state == MemberState::Active { self.devices[usize::from(slot.0)].clone() } else { None }
     }
 
-    fn active(&self) -> Vec<(Slot, Arc<dyn Device>)> {
+    pub(super) fn active(&self) -> Vec<(Slot, Arc<dyn Device>)> {
         let slots = (0u8..).map(Slot).take(self.devices.len());
         slots.filter_map(|slot| Some((slot, self.device(slot)?))).collect()
     }
 
-    fn raise_epoch(&mut self) {
+    pub(super) fn raise_epoch(&mut self) {
         let past = PastEpoch { epoch: self.superblock.epoch, nonce: self.superblock.nonce };
         self.superblock.history.insert(0, past);
         self.superblock.history.truncate(HISTORY_MAX);

@@ -1,5 +1,6 @@
 //! Who the members are: election at open, the member table, eviction, superblock commits.
 
+mod change;
 mod elect;
 mod members;
 mod rings;

@@ -22,6 +22,7 @@ mod media;
 pub mod model;
 pub mod rng;
 mod run;
+mod upkeep;
 mod world;
 
 pub use disk::{Rot, SimDisk};

@@ -10,7 +10,7 @@ use super::fault::{Fault, FaultPlan};
 use super::hub::SimHub;
 use super::model::VolumeModel;
 use super::rng::Rng;
-use crate::commit::{Config, CreateOptions, OpenOptions};
+use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
 use crate::error::{Error, Kind};
 use crate::format::superblock::ChunkAddress;
 use crate::limits::RING_BYTES;
@@ -39,7 +39,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 28] = [
+pub const EVENTS: [&str; 34] = [
     "short read",
     "short write",
     "read error",
@@ -63,6 +63,12 @@ pub const EVENTS: [&str; 28] = [
     "crash",
     "crash in recovery",
     "member evicted",
+    "member returned",
+    "member failed by hand",
+    "replacement",
+    "member replaced",
+    "rebuild finished",
+    "rebuild by hand",
     "checkpoint",
     "reconstructed",
     "healed",
@@ -113,27 +119,32 @@ pub fn run(seed: u64, bugs: Bugs) -> Outcome {
     Outcome { failure, trace: hub.trace(), counts }
 }
 
-struct Run {
-    hub: SimHub,
-    rng: Rng,
-    disks: Vec<SimDisk>,
+pub(super) struct Run {
+    pub(super) hub: SimHub,
+    pub(super) rng: Rng,
+    /// Every disk there ever was.
+    pub(super) disks: Vec<SimDisk>,
+    /// How many the array was made of.
+    made_of: usize,
+    /// Those that are members, as of the last look.
+    pub(super) members: Vec<usize>,
     /// Members that faults may strike; fewer than or as many as the weakest volume tolerates.
-    weak: Vec<usize>,
+    pub(super) weak: Vec<usize>,
     scheme: Scheme,
     /// The m of the weakest volume.
-    tolerance: u8,
-    chunk_blocks: u32,
+    pub(super) tolerance: u8,
+    pub(super) chunk_blocks: u32,
     config: Config,
-    shared: Arc<Owned<Shared>>,
+    pub(super) shared: Arc<Owned<Shared>>,
     counts: BTreeMap<String, u64>,
 }
 
-type Checked<T> = Result<T, String>;
+pub(super) type Checked<T> = Result<T, String>;
 
 /// One life of the engine's process.
-struct Life {
-    executor: Executor,
-    shard: Option<Shard>,
+pub(super) struct Life {
+    pub(super) executor: Executor,
+    pub(super) shard: Option<Shard>,
 }
 
 impl Run {
@@ -165,6 +176,8 @@ impl Run {
         Run {
             hub,
             rng,
+            made_of: disks.len(),
+            members: (0..disks.len()).collect(),
             disks,
             weak: Vec::new(),
             scheme,
@@ -176,7 +189,7 @@ impl Run {
         }
     }
 
-    fn count(&mut self, what: &str, times: u64) {
+    pub(super) fn count(&mut self, what: &str, times: u64) {
         *self.counts.entry(what.into()).or_default() += times;
     }
 
@@ -217,7 +230,7 @@ impl Run {
         if steps == STEPS_MAX { Err("the engine does not come to an end".into()) } else { Ok(None) }
     }
 
-    fn finish<T: Send + 'static>(
+    pub(super) fn finish<T: Send + 'static>(
         &self,
         life: &Life,
         future: impl Future<Output = T> + Send + 'static,
@@ -282,41 +295,48 @@ impl Run {
             let at = self.rng.index(members.len());
             self.weak.push(members.swap_remove(at));
         }
-        let benign = FaultPlan::none()
-            .with(Fault::ShortRead, 2_000)
-            .with(Fault::ShortWrite, 2_000)
-            .with(Fault::Slow, 2_000);
         for disk in &self.disks {
-            disk.set_plan(benign.clone());
+            disk.set_plan(benign());
         }
-        for &index in &self.weak {
-            let mut plan = benign.clone();
-            let silent = [
-                Fault::ReadError,
-                Fault::LatentError,
-                Fault::UnstableRead,
-                Fault::StaleRead,
-                Fault::MisdirectedRead,
-                Fault::LostWrite,
-                Fault::MisdirectedWrite,
-                Fault::LyingFlush,
-            ];
-            for fault in silent {
-                if self.rng.chance(1, 2) {
-                    plan = plan.with(fault, 20_000);
-                }
-            }
-            if self.rng.chance(1, 3) {
-                let fatal = [Fault::WriteError, Fault::FlushError, Fault::Hang][self.rng.index(3)];
-                plan = plan.with(fatal, 5_000);
-            }
+        for index in self.weak.clone() {
+            let plan = self.draw_faults();
             self.disks[index].set_plan(plan);
         }
     }
 
+    /// Faults of a weak member.
+    pub(super) fn draw_faults(&mut self) -> FaultPlan {
+        let mut plan = benign();
+        let silent = [
+            Fault::ReadError,
+            Fault::LatentError,
+            Fault::UnstableRead,
+            Fault::StaleRead,
+            Fault::MisdirectedRead,
+            Fault::LostWrite,
+            Fault::MisdirectedWrite,
+            Fault::LyingFlush,
+        ];
+        for fault in silent {
+            if self.rng.chance(1, 2) {
+                plan = plan.with(fault, 20_000);
+            }
+        }
+        if self.rng.chance(1, 3) {
+            let fatal = [Fault::WriteError, Fault::FlushError, Fault::Hang][self.rng.index(3)];
+            plan = plan.with(fatal, 5_000);
+        }
+        plan
+    }
+
     fn open(&mut self, life: &mut Life, steps: u64, read_only: bool) -> Checked<Option<()>> {
         let env = self.hub.env(life.executor.spawner());
-        let options = OpenOptions { read_only, array: None, config: self.config };
+        let upkeep = match self.rng.below(8) {
+            0 => Upkeep::Nothing,
+            1 => Upkeep::OnDemand,
+            _ => Upkeep::Background,
+        };
+        let options = OpenOptions { read_only, array: None, upkeep, config: self.config };
         let candidates = self.candidates();
         let opened = self.drive(life, steps, async move { Shard::open(env, candidates, options).await })?;
         match opened {
@@ -332,10 +352,13 @@ impl Run {
     /// Opens the array, with crashes on the way, and checks every volume.
     fn recover(&mut self) -> Checked<Life> {
         loop {
+            self.bring_back(4);
             let mut life = self.life();
             let steps = if self.rng.chance(1, 3) { 1 + self.rng.below(400) } else { STEPS_MAX };
             if self.open(&mut life, steps, false)?.is_some() {
                 self.settle(&life)?;
+                self.forget_replaced(&life);
+                self.weaken_another(&life);
                 return Ok(life);
             }
             self.count("crash in recovery", 1);
@@ -380,6 +403,9 @@ impl Run {
                 operations: 10 + self.rng.below(60),
             };
             life.executor.spawner().spawn(client.run());
+        }
+        if self.rng.chance(1, 3) {
+            self.operate(life);
         }
         let events = 200 + self.rng.below(3000);
         let strike = self.rng.below(events);
@@ -432,6 +458,7 @@ impl Run {
             let counters = shard.core().stripes().counters();
             self.count("checkpoint", progress.checkpoints);
             self.count("member evicted", progress.evictions);
+            self.count("rebuild finished", progress.rebuilds);
             self.count("reconstructed", counters.reconstructed);
             self.count("healed", counters.healed);
         }
@@ -482,9 +509,12 @@ impl Run {
         for disk in &self.disks {
             disk.set_plan(FaultPlan::none());
         }
+        self.bring_back(2);
         let mut life = self.life();
         self.open(&mut life, STEPS_MAX, false)?.expect("opened to the end");
         self.settle(&life)?;
+        self.converge(&life)?;
+        self.forget_replaced(&life);
         self.end(life)
     }
 
@@ -497,7 +527,7 @@ impl Run {
         }
         for _ in self.weak.len() as u64..self.meta_tolerance() {
             let here: Vec<usize> =
-                (0..self.disks.len()).filter(|index| !self.disks[*index].is_gone()).collect();
+                self.members.iter().copied().filter(|index| !self.disks[*index].is_gone()).collect();
             self.disks[here[self.rng.index(here.len())]].vanish();
         }
         let mut life = self.life();
@@ -526,7 +556,7 @@ impl Run {
             Some(pointer) => {
                 let view = shard.core().stripes().view(pointer.place.segment).map_err(|e| e.to_string())?;
                 let readable = |column: &Option<ChunkAddress>| {
-                    column.is_some_and(|address| shard.core().stripes().pool.device(address.slot).is_some())
+                    column.is_some_and(|address| shard.core().stripes().pool.reader(address.slot).is_some())
                 };
                 let left = view.columns.iter().filter(|column| readable(column)).count();
                 let own = readable(&view.columns[usize::from(pointer.place.column.0)]);
@@ -548,8 +578,13 @@ impl Run {
     }
 
     fn meta_tolerance(&self) -> u64 {
-        if self.scheme.m() == 0 && self.disks.len() > 1 { 1 } else { u64::from(self.scheme.m()) }
+        if self.scheme.m() == 0 && self.made_of > 1 { 1 } else { u64::from(self.scheme.m()) }
     }
+}
+
+/// What may happen to every member: nothing that costs data.
+pub(super) fn benign() -> FaultPlan {
+    FaultPlan::none().with(Fault::ShortRead, 2_000).with(Fault::ShortWrite, 2_000).with(Fault::Slow, 2_000)
 }
 
 /// The sequence number in a record's header.

@@ -37,14 +37,17 @@ impl Space {
     }
 
     /// Opens a segment on the members with the most free chunks, so that members of different sizes fill up
-    /// together and all are usable; `None` when too few have one in the runway.
+    /// together and all are usable; `None` when too few have one. Data goes only to the runway, where replay looks
+    /// for it; pages are found through their roots and go to any free chunk, rather to others than those.
     pub fn open(&mut self, wanted: Scheme, purpose: Purpose, reserve: Reserve) -> Option<SegmentId> {
         let scheme = self.fit(wanted);
-        let keep = if purpose == Purpose::Data { reserve.0 as usize } else { 0 };
+        let is_data = purpose == Purpose::Data;
+        let keep = if is_data { reserve.0 as usize } else { 0 };
         let mut candidates: Vec<(usize, Slot)> = (0u8..)
             .map(Slot)
             .zip(&self.members)
-            .filter(|(_, member)| member.active && member.runway.len() > keep)
+            .filter(|(_, member)| member.active && member.free.len() > keep)
+            .filter(|(_, member)| !is_data || !member.runway.is_empty())
             .map(|(slot, member)| (member.free.len(), slot))
             .collect();
         let present = usize::from(scheme.width()).min(self.active());
@@ -61,8 +64,9 @@ impl Space {
         let mut columns = vec![ColumnState::Absent; usize::from(scheme.width())];
         for ((_, slot), column) in candidates.into_iter().zip(&mut columns) {
             let member = &mut self.members[usize::from(slot.0)];
-            let chunk = member.runway.pop_first().expect("a candidate has room");
-            member.free.remove(&chunk);
+            let chunk = if is_data { member.runway.first().copied() } else { member.off_runway() };
+            let chunk = chunk.expect("a candidate has room");
+            member.take(chunk);
             *column = ColumnState::Complete(ChunkAddress { slot, chunk });
         }
         self.next = SegmentId(id.0 + 1);

@@ -57,10 +57,12 @@ impl Segment {
 
     /// A segment that replay found and the table does not have yet.
     pub fn found(scheme: Scheme, columns: &[Option<ChunkAddress>], rows: u16) -> Segment {
-        let state = |column: &Option<ChunkAddress>| column.map_or(ColumnState::Absent, ColumnState::Complete);
         Segment {
             scheme,
-            columns: columns.iter().map(state).collect(),
+            columns: columns
+                .iter()
+                .map(|column| column.map_or(ColumnState::Absent, ColumnState::Complete))
+                .collect(),
             sealed: true,
             rows,
             applied: rows,
@@ -104,6 +106,20 @@ pub(super) struct Member {
     pub(super) free: BTreeSet<Chunk>,
     /// Those of `free` that the durable checkpoint lists.
     pub(super) runway: BTreeSet<Chunk>,
+}
+
+impl Member {
+    /// A free chunk, rather one that the log does not enter.
+    pub(super) fn off_runway(&self) -> Option<Chunk> {
+        let other = self.free.iter().rev().find(|chunk| !self.runway.contains(chunk));
+        other.or(self.free.last()).copied()
+    }
+
+    /// A free chunk is free no more.
+    pub(super) fn take(&mut self, chunk: Chunk) {
+        assert!(self.free.remove(&chunk), "only what is free is taken");
+        self.runway.remove(&chunk);
+    }
 }
 
 /// The segment table, and what is free.
@@ -180,21 +196,32 @@ impl Space {
         segment.applied = segment.rows;
     }
 
+    /// What replay found in a segment may be missing on members that were not in use then: their columns are
+    /// not trusted any more.
+    pub fn doubt_absent(&mut self, id: SegmentId) {
+        let in_use: Vec<bool> = self.members.iter().map(|member| member.active).collect();
+        for column in &mut self.change(id).columns {
+            if let ColumnState::Complete(at) = *column
+                && !in_use[usize::from(at.slot.0)]
+            {
+                *column = ColumnState::Partial(at);
+            }
+        }
+    }
+
     /// The table's row of a segment must be written again.
     pub fn touch(&mut self, id: SegmentId) {
         self.change(id);
     }
 
-    /// Only these members are in use. Returns how many no longer are.
-    pub fn keep_active(&mut self, slots: &[Slot]) -> usize {
-        let mut gone = 0;
+    /// These members are in use, and no others.
+    pub fn keep_active(&mut self, slots: &BTreeSet<Slot>) {
         for (slot, member) in (0u8..).map(Slot).zip(&mut self.members) {
-            if member.active && !slots.contains(&slot) {
-                member.active = false;
-                gone += 1;
+            member.active = slots.contains(&slot);
+            if !member.active {
+                member.runway.clear();
             }
         }
-        gone
     }
 
     /// The segment, if there is one.
@@ -235,10 +262,11 @@ impl Space {
         self.change(id).sealed = true;
     }
 
-    /// Rows of a sealed segment that no batch waits for any more count as applied.
+    /// Rows of a sealed segment that were taken and that no batch waits for any more count as never taken: nothing
+    /// points to them.
     pub fn settle(&mut self, id: SegmentId) {
         let segment = self.change(id);
-        segment.applied = segment.rows;
+        segment.rows = segment.applied;
     }
 
     /// Pointers appeared in (or left) an overlay.

@@ -7,12 +7,14 @@ mod pack;
 mod read;
 mod reconstruct;
 mod record;
+mod refill;
 mod verify;
 mod write;
 
 pub use pack::{Fit, Head, Packed, Payload, pack, places};
 pub use read::Wanted;
 pub use record::{Found, View};
+pub use refill::{Refill, Refilled};
 
 use crate::codec::Codec;
 use crate::device::Device;
@@ -93,12 +95,21 @@ impl Stripes {
         self.counters.with(change);
     }
 
-    /// The device and byte offset of a row, if the member is in use.
+    /// The device and byte offset of a row to be written, if the member is in use.
     fn locate(&self, address: ChunkAddress, row: Row) -> Option<(Arc<dyn Device>, u64)> {
         if self.pool.is_hung(address.slot) {
             return None;
         }
         let device = self.pool.device(address.slot)?;
+        Some((device, self.geometry.byte_offset(address.chunk, row)))
+    }
+
+    /// The device and byte offset of a row to be read, if the member can be.
+    fn locate_to_read(&self, address: ChunkAddress, row: Row) -> Option<(Arc<dyn Device>, u64)> {
+        if self.pool.is_hung(address.slot) {
+            return None;
+        }
+        let device = self.pool.reader(address.slot)?;
         Some((device, self.geometry.byte_offset(address.chunk, row)))
     }
 

@@ -9,6 +9,9 @@ use crate::types::{BLOCK, Column, Row, Slot};
 use crate::zoo::Bug;
 use bytes::Bytes;
 
+/// The blocks of a row that match their witness, and their columns.
+pub(super) type GoodBlocks = Vec<(Column, Bytes)>;
+
 impl Stripes {
     /// A block that matches its witness: read, or else reconstructed.
     pub(super) async fn verified_or_rebuilt(
@@ -37,44 +40,77 @@ impl Stripes {
         column: Column,
         witnesses: impl Fn(usize, Column) -> u64,
     ) -> Vec<Option<Bytes>> {
-        let k = usize::from(view.scheme.k());
+        let good = vec![Vec::new(); count];
         let mut others: Vec<Column> = view.scheme.columns().filter(|other| *other != column).collect();
-        let mut good: Vec<Vec<(Column, Bytes)>> = vec![Vec::new(); count];
+        let good = self.gather(view, first, good, &mut others, &witnesses).await;
+        good.iter()
+            .enumerate()
+            .map(|(index, row)| self.regenerate(view, row, column, witnesses(index, column)))
+            .collect()
+    }
+
+    /// Reads columns, and moves them out of `others`, until k blocks of each row are good.
+    pub(super) async fn gather(
+        &self,
+        view: &View,
+        first: Row,
+        mut good: Vec<GoodBlocks>,
+        others: &mut Vec<Column>,
+        witnesses: &impl Fn(usize, Column) -> u64,
+    ) -> Vec<GoodBlocks> {
+        let k = usize::from(view.scheme.k());
         // First as many columns as needed, then, where one of them disappoints, all that are left.
         while !others.is_empty() && good.iter().any(|row| row.len() < k) {
             let missing = good.iter().map(|row| k - row.len().min(k)).max().unwrap_or(0);
             let batch: Vec<Column> = others.drain(..missing.min(others.len())).collect();
-            let reads = batch.iter().map(|&other| self.span(view, other, first, count));
+            let reads = batch.iter().map(|&other| self.span(view, other, first, good.len()));
             let spans = join_all(reads.collect()).await;
             for (&other, span) in batch.iter().zip(spans) {
-                for (index, block) in span.into_iter().enumerate() {
-                    let Some(block) = block else { continue };
-                    if self.bugs.has(Bug::ParityUnverified) || witness(&block) == witnesses(index, other) {
-                        good[index].push((other, block));
-                    } else {
-                        self.charge_checksum(view, other);
-                    }
-                }
+                self.sift(view, other, span, &mut good, witnesses);
             }
         }
-        let codec = self.codec(view.scheme);
-        let mut rebuilt = Vec::with_capacity(count);
-        for (index, blocks) in good.iter().enumerate() {
-            let available: Vec<(Column, &[u8])> =
-                blocks.iter().take(k).map(|(other, block)| (*other, block.as_ref())).collect();
-            let mut out = Aligned::zeroed(BLOCK);
-            let done =
-                available.len() == k && codec.reconstruct(&available, &[column], &mut [out.as_mut()]).is_ok();
-            let block = out.freeze();
-            let trusted = self.bugs.has(Bug::ParityUnverified) || witness(&block) == witnesses(index, column);
-            if done && trusted {
-                self.count(|counters| counters.reconstructed += 1);
-                rebuilt.push(Some(block));
+        good
+    }
+
+    /// Keeps the blocks of a column that match their witness.
+    pub(super) fn sift(
+        &self,
+        view: &View,
+        column: Column,
+        span: Vec<Option<Bytes>>,
+        good: &mut [GoodBlocks],
+        witnesses: &impl Fn(usize, Column) -> u64,
+    ) {
+        for (index, block) in span.into_iter().enumerate() {
+            let Some(block) = block else { continue };
+            if self.bugs.has(Bug::ParityUnverified) || witness(&block) == witnesses(index, column) {
+                good[index].push((column, block));
             } else {
-                rebuilt.push(None);
+                self.charge_checksum(view, column);
             }
         }
-        rebuilt
+    }
+
+    /// A block of a row from k good ones. `None` when there are fewer, or when it is not what it must be.
+    pub(super) fn regenerate(
+        &self,
+        view: &View,
+        good: &GoodBlocks,
+        column: Column,
+        expected: u64,
+    ) -> Option<Bytes> {
+        let k = usize::from(view.scheme.k());
+        let available: Vec<(Column, &[u8])> =
+            good.iter().take(k).map(|(other, block)| (*other, block.as_ref())).collect();
+        let mut out = Aligned::zeroed(BLOCK);
+        let done = available.len() == k
+            && self.codec(view.scheme).reconstruct(&available, &[column], &mut [out.as_mut()]).is_ok();
+        let block = out.freeze();
+        if !done || !(self.bugs.has(Bug::ParityUnverified) || witness(&block) == expected) {
+            return None;
+        }
+        self.count(|counters| counters.reconstructed += 1);
+        Some(block)
     }
 
     /// Consecutive blocks of a column, unverified; block by block where the whole cannot be read.
@@ -87,7 +123,7 @@ impl Stripes {
     ) -> Vec<Option<Bytes>> {
         let nothing = vec![None; count];
         let Some(address) = view.columns[usize::from(column.0)] else { return nothing };
-        let Some((device, offset)) = self.locate(address, first) else { return nothing };
+        let Some((device, offset)) = self.locate_to_read(address, first) else { return nothing };
         match read_full(device.as_ref(), offset, count * BLOCK).await {
             Ok(bytes) => {
                 let block = |index| Some(bytes.slice(index * BLOCK..(index + 1) * BLOCK));
@@ -100,7 +136,7 @@ impl Stripes {
             return blocks;
         }
         for (row, block) in (first.0..).map(Row).zip(&mut blocks) {
-            let Some((device, offset)) = self.locate(address, row) else { break };
+            let Some((device, offset)) = self.locate_to_read(address, row) else { break };
             *block = read_full(device.as_ref(), offset, BLOCK).await.ok();
         }
         blocks

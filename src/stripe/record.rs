@@ -52,7 +52,7 @@ impl Stripes {
     /// One block of a column, unverified; only for what carries its own checksum.
     pub(super) async fn raw(&self, view: &View, column: Column, row: Row) -> Option<Bytes> {
         let address = view.columns[usize::from(column.0)]?;
-        let (device, offset) = self.locate(address, row)?;
+        let (device, offset) = self.locate_to_read(address, row)?;
         match read_full(device.as_ref(), offset, BLOCK).await {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -85,7 +85,7 @@ impl Stripes {
 
     /// The first block of a chunk.
     pub async fn first_block(&self, address: ChunkAddress) -> Option<Bytes> {
-        let (device, offset) = self.locate(address, Row(0))?;
+        let (device, offset) = self.locate_to_read(address, Row(0))?;
         read_full(device.as_ref(), offset, BLOCK).await.ok()
     }
 

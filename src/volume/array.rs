@@ -59,7 +59,7 @@ use super::handle::{Volume, whole_blocks};
 use super::make::{CreateOptions, Prepared, prepare};
 use super::status::{Present, Status, status};
 use super::{Shard, VolumeInfo};
-use crate::commit::{self, Config};
+use crate::commit::{self, Config, Upkeep};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
 use crate::types::Scheme;
@@ -71,6 +71,8 @@ use std::sync::Arc;
 pub struct OpenOptions {
     /// Claim nothing and write nothing: what is found is read, and not healed.
     pub read_only: bool,
+    /// What is done for the array besides serving it; everything, by default.
+    pub upkeep: Upkeep,
     /// The array's name, where a directory holds several.
     pub name: Option<String>,
     /// Bytes of accepted writes that may wait in memory.
@@ -82,7 +84,8 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
         let Config { write_buffer, map_cache, .. } = Config::default();
-        OpenOptions { read_only: false, name: None, write_buffer, map_cache }
+        let upkeep = Upkeep::Background;
+        OpenOptions { read_only: false, upkeep, name: None, write_buffer, map_cache }
     }
 }
 
@@ -112,7 +115,9 @@ impl Array {
             let options = commit::CreateOptions { name, scheme, chunk_blocks, labels: Vec::new() };
             Shard::create(&env, members.clone(), options).await?;
             undo.keep();
-            let (shard, _) = Shard::open(env, members, commit::OpenOptions::default()).await?;
+            let upkeep = Upkeep::Background;
+            let options = commit::OpenOptions { upkeep, ..commit::OpenOptions::default() };
+            let (shard, _) = Shard::open(env, members, options).await?;
             Ok((Arc::new(Owned::new(Some(shard))), Arc::new(present)))
         });
         let (shard, present) = settle(made.wait())?;
@@ -270,7 +275,7 @@ fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<O
     let (place, options) = (place.to_owned(), options.clone());
     let env = Env::system(driver.spawner());
     driver.spawn_ticket(async move {
-        let OpenOptions { read_only, name, write_buffer, map_cache } = options;
+        let OpenOptions { read_only, upkeep, name, write_buffer, map_cache } = options;
         let mut found = discover(&place, name.as_deref()).await?;
         let present = found.members.iter().flatten().count();
         let members = match read_only {
@@ -280,7 +285,7 @@ fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<O
             false => found.claim()?,
         };
         let config = Config { write_buffer, map_cache, ..Config::default() };
-        let options = commit::OpenOptions { read_only, array: Some(found.array), config };
+        let options = commit::OpenOptions { read_only, array: Some(found.array), upkeep, config };
         let (shard, _) = Shard::open(env, members, options).await?;
         let present = Present::of(&found);
         Ok((Arc::new(Owned::new(Some(shard))), Arc::new(present), found.notes))

@@ -16,6 +16,8 @@ mod read;
 mod shard;
 mod status;
 
+pub use crate::commit::Upkeep;
+pub use crate::maintain::{Pace, Rebuilt};
 pub use array::{Array, OpenOptions};
 pub use handle::Volume;
 pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};

@@ -1,14 +1,15 @@
 //! An open array as its tasks see it.
 
-use crate::commit::{Core, CreateOptions, OpenOptions};
+use crate::commit::{Core, CreateOptions, OpenOptions, Upkeep};
 use crate::device::Aligned;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::MemberState;
 use crate::format::tables::{DamageRecord, Tombstone};
 use crate::limits::{TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, WRITE_BLOCKS_MAX};
+use crate::maintain::{Pace, Rebuilt};
 use crate::pool::{Candidate, Election};
 use crate::runtime::Env;
-use crate::types::{BLOCK, Lba, Number, Scheme, Uuid, VolumeId};
+use crate::types::{BLOCK, Lba, Number, Scheme, Slot, Uuid, VolumeId};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -47,7 +48,12 @@ impl Shard {
     /// # Errors
     /// Those of [`crate::commit::open`].
     pub async fn open(env: Env, members: Vec<Candidate>, options: OpenOptions) -> Result<(Shard, Election)> {
+        let spawner = env.spawner.clone();
+        let background = options.upkeep == Upkeep::Background && !options.read_only;
         let (core, election) = crate::commit::open(env, members, options).await?;
+        if background {
+            spawner.spawn(crate::maintain::run(core.clone()));
+        }
         Ok((Shard { core }, election))
     }
 
@@ -181,6 +187,32 @@ impl Shard {
     /// [`Kind::ReadOnly`] when too few members are left; then nothing of what is missing is known durable.
     pub async fn flush(&self, id: VolumeId) -> Result<Number> {
         self.core.flush_volume(id).await
+    }
+
+    /// Takes a member out for good, as if it broke; durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::Refused`] when data needs it, or why it could not be made durable.
+    pub async fn fail_member(&self, slot: Slot) -> Result<()> {
+        self.core.fail_member(slot).await
+    }
+
+    /// Puts a new member, which is wiped, in the place of another; durable on return. What the old one held is
+    /// not rebuilt then: see [`Shard::rebuild`].
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::Refused`] when it is being replaced already or the new one is too small,
+    /// [`Kind::Io`] when the new one fails.
+    pub async fn replace_member(&self, old: Slot, new: Candidate) -> Result<Slot> {
+        self.core.replace_member(old, new).await
+    }
+
+    /// Gives all data its full redundancy back, as far as there is room; durable on return.
+    ///
+    /// # Errors
+    /// When the array takes no more writes, or its metadata is damaged.
+    pub async fn rebuild(&self, pace: Pace) -> Result<Rebuilt> {
+        crate::maintain::rebuild(&self.core, pace).await
     }
 
     /// Writes a checkpoint, so that opening has little to replay.

@@ -41,6 +41,8 @@ pub enum MemberHealth {
     Out,
     /// It was taken out for good.
     Failed,
+    /// It was replaced; what it held is being rebuilt elsewhere.
+    Leaving,
     /// It waits to take the place of another.
     Spare,
 }
@@ -270,6 +272,7 @@ fn members(superblock: &Superblock, present: &Present) -> Vec<MemberStatus> {
         let health = match (record.state, found) {
             (MemberState::Removed, _) => return None,
             (MemberState::Failed, _) => MemberHealth::Failed,
+            (MemberState::Leaving, _) => MemberHealth::Leaving,
             (_, None) => MemberHealth::Missing,
             (MemberState::Active, Some(_)) => MemberHealth::Active,
             (MemberState::Out, Some(_)) => MemberHealth::Out,

@@ -3,7 +3,7 @@
 use paritas::format::page::{Key, PAGE_ENTRIES, Page, TreeId};
 use paritas::format::record::{Change, Entry, Interval, Owner, Plan, Record};
 use paritas::format::superblock::{
-    Checkpoint, ChunkAddress, Features, MemberRecord, MemberState, PastEpoch, Root, Superblock,
+    Checkpoint, ChunkAddress, Features, Job, JobKind, MemberRecord, MemberState, PastEpoch, Root, Superblock,
 };
 use paritas::format::tables::{
     ColumnState, DamageCause, DamageRecord, SegmentRecord, Tombstone, VolumeRecord,
@@ -106,16 +106,25 @@ impl Random {
     }
 
     fn member(&mut self, epoch: Epoch) -> MemberRecord {
-        use MemberState::{Active, Failed, Out, Removed, Spare};
+        use MemberState::{Active, Failed, Leaving, Out, Removed, Spare};
         MemberRecord {
             uuid: Uuid(self.bytes()),
-            state: [Active, Out, Failed, Removed, Spare][self.index(5)],
+            state: [Active, Out, Failed, Removed, Spare, Leaving][self.index(6)],
             since: Epoch(self.below(epoch.0 + 1)),
             chunks: self.below(4112),
             errors: [self.below(9), 0, self.below(u32::MAX), 1],
             path: self.text(255),
             label: self.text(32),
         }
+    }
+
+    fn jobs(&mut self) -> Vec<Job> {
+        let kinds = [JobKind::Rebuild, JobKind::Scrub].into_iter();
+        let drawn: Vec<JobKind> = kinds.filter(|_| self.bool()).collect();
+        drawn
+            .into_iter()
+            .map(|kind| Job { kind, done: self.u64(), total: self.u64(), next: SegmentId(self.u64()) })
+            .collect()
     }
 
     pub(crate) fn superblock(&mut self) -> Superblock {
@@ -138,6 +147,7 @@ impl Random {
             history: self
                 .list(32, |random, i| PastEpoch { epoch: Epoch(99 - i), nonce: Nonce(random.u64()) }),
             members,
+            jobs: self.jobs(),
             checkpoint: Checkpoint {
                 generation: self.u64(),
                 nonce: Nonce(self.u64()),

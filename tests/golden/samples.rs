@@ -3,7 +3,7 @@
 use paritas::format::page::{Key, Page, TreeId};
 use paritas::format::record::{Change, Entry, Interval, Owner, Record};
 use paritas::format::superblock::{
-    Checkpoint, ChunkAddress, Features, MemberRecord, MemberState, PastEpoch, Root, Superblock,
+    Checkpoint, ChunkAddress, Features, Job, JobKind, MemberRecord, MemberState, PastEpoch, Root, Superblock,
 };
 use paritas::format::tables::{
     ColumnState, DamageCause, DamageRecord, SegmentRecord, Tombstone, VolumeRecord,
@@ -62,6 +62,11 @@ pub(crate) fn superblock() -> Superblock {
             member(b"the third member", MemberState::Failed, 3, "", ""),
             member(b"the 4th member!!", MemberState::Removed, 4, "", "rack 1"),
             member(b"the fifth member", MemberState::Spare, 5, "five.img", ""),
+            member(b"the sixth member", MemberState::Leaving, 6, "six.img", ""),
+        ],
+        jobs: vec![
+            Job { kind: JobKind::Rebuild, done: 0x81, total: 0x82, next: SegmentId(0x83) },
+            Job { kind: JobKind::Scrub, done: 0x84, total: 0x85, next: SegmentId(0x86) },
         ],
         checkpoint: Checkpoint {
             generation: 0x51,

@@ -3,7 +3,7 @@
 use crate::cli::VolumeArgs;
 use crate::outcome::{Failure, say};
 use paritas::error::{Error, Kind};
-use paritas::volume::{Array, OpenOptions};
+use paritas::volume::{Array, OpenOptions, Upkeep};
 use std::path::Path;
 
 /// Opens the array to write it, and says on stderr what was left alone.
@@ -32,7 +32,8 @@ pub(crate) fn open_to_read(args: &VolumeArgs) -> Result<Array, Failure> {
 
 fn open_as(place: &Path, name: Option<&str>, read_only: bool) -> Result<Array, Error> {
     let name = name.map(str::to_owned);
-    let array = Array::open(place, &OpenOptions { read_only, name, ..OpenOptions::default() })?;
+    let upkeep = Upkeep::Nothing;
+    let array = Array::open(place, &OpenOptions { read_only, upkeep, name, ..OpenOptions::default() })?;
     array.notes().iter().for_each(|note| say(note));
     Ok(array)
 }

@@ -147,6 +147,7 @@ fn health_name(health: MemberHealth) -> &'static str {
         MemberHealth::Missing => "missing",
         MemberHealth::Out => "out",
         MemberHealth::Failed => "failed",
+        MemberHealth::Leaving => "leaving",
         MemberHealth::Spare => "spare",
     }
 }

@@ -5,11 +5,14 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::checkpoint::{
     BOOT_BYTES, BOOT_COLUMN_BYTES, RUNWAY_BYTES, take_boot, take_runway,
 };
+use crate::format::superblock::jobs::JOB_BYTES;
 use crate::format::superblock::members::{MEMBER_BYTES, PAST_EPOCH_BYTES};
-use crate::format::superblock::{Checkpoint, Features, MAJOR, MINOR, MemberRecord, PastEpoch, Superblock};
+use crate::format::superblock::{
+    Checkpoint, Features, Job, MAJOR, MINOR, MemberRecord, PastEpoch, Superblock,
+};
 use crate::format::wire::{Reader, Writer, count};
 use crate::limits::{
-    BOOT_COLUMNS_MAX, BOOT_SEGMENTS_MAX, HISTORY_MAX, LABEL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX,
+    BOOT_COLUMNS_MAX, BOOT_SEGMENTS_MAX, HISTORY_MAX, JOBS_MAX, LABEL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX,
     PATH_BYTES_MAX, RUNWAY_CHUNKS_MAX, SLOT_BYTES,
 };
 use crate::types::{BLOCK, Epoch, Nonce, Slot, Uuid};
@@ -26,7 +29,8 @@ const LONGEST: usize = FIXED_BYTES
     + MEMBERS_MAX * (MEMBER_BYTES + PATH_BYTES_MAX + LABEL_BYTES_MAX)
     + BOOT_SEGMENTS_MAX * BOOT_BYTES
     + BOOT_COLUMNS_MAX * BOOT_COLUMN_BYTES
-    + RUNWAY_CHUNKS_MAX * RUNWAY_BYTES;
+    + RUNWAY_CHUNKS_MAX * RUNWAY_BYTES
+    + JOBS_MAX * JOB_BYTES;
 const _: () = assert!(LONGEST <= SLOT_BYTES);
 
 impl Superblock {
@@ -52,6 +56,7 @@ impl Superblock {
             member.put(&mut writer);
         }
         self.checkpoint.put_lists(&mut writer);
+        self.jobs.iter().for_each(|job| job.put(&mut writer));
         writer.pad(BLOCK);
         let mut bytes = writer.into_bytes();
         let length: u32 = count(bytes.len());
@@ -85,7 +90,8 @@ impl Superblock {
         writer.u16(count(self.checkpoint.boot.len()));
         writer.zeros(2);
         writer.u16(count(self.checkpoint.runway.len()));
-        writer.zeros(2);
+        writer.u8(count(self.jobs.len()));
+        writer.zeros(1);
         writer.u32(self.checkpoint.next_volume);
         self.checkpoint.put_fixed(writer);
         debug_assert_eq!(writer.len(), FIXED_BYTES);
@@ -141,13 +147,15 @@ impl Superblock {
         let boot = reader.u16("boot segments")?;
         reader.zeros(2)?;
         let runway = reader.u16("runway chunks")?;
-        reader.zeros(2)?;
+        let jobs = reader.u8("jobs")?;
+        reader.zeros(1)?;
         let mut checkpoint = Checkpoint::take_fixed(reader)?;
         let name = reader.text("name", name_bytes, NAME_BYTES_MAX)?;
         let history = list(reader, "history", history.into(), HISTORY_MAX, PastEpoch::take)?;
         let members = list(reader, "members", members.into(), MEMBERS_MAX, MemberRecord::take)?;
         checkpoint.boot = list(reader, "boot segments", boot, BOOT_SEGMENTS_MAX, take_boot)?;
         checkpoint.runway = list(reader, "runway", runway, RUNWAY_CHUNKS_MAX, take_runway)?;
+        let jobs = list(reader, "jobs", jobs.into(), JOBS_MAX, Job::take)?;
         Ok(Superblock {
             features,
             array,
@@ -161,6 +169,7 @@ impl Superblock {
             commit,
             history,
             members,
+            jobs,
             checkpoint,
         })
     }

@@ -29,12 +29,13 @@ impl MemberState {
             MemberState::Failed => 3,
             MemberState::Removed => 4,
             MemberState::Spare => 5,
+            MemberState::Leaving => 6,
         }
     }
 
     fn from_number(number: u8) -> Option<MemberState> {
-        use MemberState::{Active, Failed, Out, Removed, Spare};
-        [Active, Out, Failed, Removed, Spare].into_iter().find(|state| state.number() == number)
+        use MemberState::{Active, Failed, Leaving, Out, Removed, Spare};
+        [Active, Out, Failed, Removed, Spare, Leaving].into_iter().find(|state| state.number() == number)
     }
 }
 

@@ -28,6 +28,10 @@ impl Superblock {
         let in_array = self.members.iter().filter(|member| member.state != MemberState::Removed);
         let chunks: u64 = in_array.map(|member| u64::from(member.chunks)).sum();
         ensure(chunks <= CHUNKS_MAX, "an array has at most 2^20 chunks")?;
+        ensure(
+            self.jobs.is_sorted_by(|a, b| a.kind < b.kind),
+            "there is one job of a kind, in the order of their kinds",
+        )?;
         self.checkpoint.check(self)
     }
 }

@@ -16,6 +16,8 @@ const MEMBER_AT: usize = 216 + 6 + 16;
 const BOOT_AT: usize = MEMBER_AT + 2 * 48 + 8 + 6 + 8;
 /// Its runway: behind a boot segment of three columns.
 const RUNWAY_AT: usize = BOOT_AT + 8 + 4 * 16;
+/// Its job: behind a runway of one chunk.
+const JOB_AT: usize = RUNWAY_AT + 8;
 
 fn member(label: &str) -> MemberRecord {
     MemberRecord {
@@ -61,6 +63,7 @@ fn sample() -> Superblock {
         commit: 12,
         history: vec![PastEpoch { epoch: Epoch(3), nonce: Nonce(10) }],
         members: vec![member("rack 1"), member("")],
+        jobs: vec![Job { kind: JobKind::Scrub, done: 15, total: 16, next: SegmentId(4) }],
         checkpoint: Checkpoint {
             generation: 13,
             nonce: Nonce(10),
@@ -186,9 +189,14 @@ fn lengths_and_counts_out_of_bounds_are_corrupt() {
 
 #[test]
 fn reserved_bytes_are_verified() {
-    let fixed = [102, 103, 106, 107, 161, 167, 185, 209];
+    let fixed = [102, 103, 107, 161, 167, 185, 209];
     let boot = [8 + 3, 8 + 6, 8 + 15, 24 + 2, 24 + 15, 40, 55].map(|byte| BOOT_AT + byte);
-    for at in fixed.into_iter().chain([MEMBER_AT + 19]).chain(boot).chain([RUNWAY_AT + 7, 4095]) {
+    for at in fixed.into_iter().chain([MEMBER_AT + 19]).chain(boot).chain([
+        RUNWAY_AT + 7,
+        JOB_AT + 1,
+        JOB_AT + 7,
+        4095,
+    ]) {
         assert_eq!(forged(at, 1), Some(Kind::Corrupt), "byte {at}");
     }
 }
@@ -196,8 +204,11 @@ fn reserved_bytes_are_verified() {
 #[test]
 fn members_and_roots_are_verified() {
     for (at, value) in [
+        (106, 3),
+        (JOB_AT, 0),
+        (JOB_AT, 3),
         (MEMBER_AT + 16, 0),
-        (MEMBER_AT + 16, 6),
+        (MEMBER_AT + 16, 7),
         (MEMBER_AT + 17, 9),
         (MEMBER_AT + 18, 33),
         (MEMBER_AT + 23, 1),

@@ -1,0 +1,205 @@
+//! Changes of the members in use, while nothing is being written: eviction, failure, replacement.
+//!
+//! The order (rules 7, 8): no new records; what is under way comes to its end; the epoch is raised and durable on
+//! the members that stay; the open segments are given up, and every batch still in memory is written again
+//! elsewhere, with the same numbers.
+
+use super::core::Core;
+use super::mount::{in_time, wipe};
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::{MemberRecord, MemberState};
+use crate::layout::Geometry;
+use crate::limits::CHUNKS_MAX;
+use crate::pool::{Candidate, new_member};
+use crate::types::{SegmentId, Slot, Uuid};
+use std::collections::BTreeSet;
+
+/// The fewest chunks of a member.
+pub(super) const MEMBER_CHUNKS_MIN: u32 = 16;
+
+impl Core {
+    /// Evicts the members that failed.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] when too few would stay.
+    pub(crate) async fn evict(&self) -> Result<()> {
+        let _turn = self.turn().await;
+        self.evict_in_turn().await
+    }
+
+    /// [`Core::evict`] for who has the turn already.
+    pub(super) async fn evict_in_turn(&self) -> Result<()> {
+        let before = self.stripes.pool.active().len();
+        let outcome = self.reform(|| Ok(())).await;
+        let evicted = before.saturating_sub(self.stripes.pool.active().len());
+        self.progress.with(|progress| progress.evictions += evicted as u64);
+        outcome
+    }
+
+    /// Takes a member out for good, as if it broke. Durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; [`Kind::Refused`] when it is out for good already, when data would be lost without
+    /// it, or when too few members would be left to write.
+    pub(crate) async fn fail_member(&self, slot: Slot) -> Result<()> {
+        self.writable()?;
+        self.flush_all().await?;
+        let _turn = self.turn().await;
+        let record = self.member(slot)?;
+        if !matches!(record.state, MemberState::Active | MemberState::Out) {
+            let text = format!("member {slot} ({}) is out for good already", record.path);
+            return Err(Error::new(Kind::Refused, text));
+        }
+        if let Some(segment) = self.stripes.space.with(|space| space.needs(slot)) {
+            let text = format!(
+                "member {slot} ({}) cannot be spared: segment {segment} has no redundancy left without it; \
+                 rebuild first",
+                record.path
+            );
+            return Err(Error::new(Kind::Refused, text));
+        }
+        self.reform(|| self.stripes.pool.fail(slot)).await
+    }
+
+    /// Puts a new member in the place of another, which leaves: it is read while it can be, until what it holds
+    /// is rebuilt. The new one is wiped. Durable on return; the rebuild is not done then.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; [`Kind::Refused`] when the old one is being replaced already or the new one is too
+    /// small; [`Kind::Io`] when the new one fails.
+    pub(crate) async fn replace_member(&self, old: Slot, new: Candidate) -> Result<Slot> {
+        self.writable()?;
+        let new = in_time(&self.env, new, &self.config);
+        let failed = |error: &dyn std::fmt::Display| Error::io(format!("{}: {error}", new.path));
+        let leaving = self.member(old)?;
+        if matches!(leaving.state, MemberState::Leaving | MemberState::Removed) {
+            let text = format!("member {old} ({}) is being replaced already", leaving.path);
+            return Err(Error::new(Kind::Refused, text));
+        }
+        let superblock = self.stripes.pool.superblock();
+        let chunks = Geometry { chunk_blocks: superblock.chunk_blocks }.chunks_on(new.device.len());
+        let there = superblock.members.iter().filter(|record| record.state != MemberState::Removed);
+        let total = there.map(|record| u64::from(record.chunks)).sum::<u64>() + u64::from(chunks);
+        if chunks < MEMBER_CHUNKS_MIN || total > CHUNKS_MAX {
+            let text = format!("{} has {chunks} chunks: too few or too many", new.path);
+            return Err(Error::new(Kind::Refused, text));
+        }
+        wipe(new.device.as_ref()).await.map_err(|error| failed(&error))?;
+        let random = u128::from(self.env.entropy.next_u64()) << 64 | u128::from(self.env.entropy.next_u64());
+        let record = new_member(Uuid::from_random(random), chunks, &new.path, leaving.label);
+        let mut taken = None;
+        let _turn = self.turn().await;
+        self.reform(|| {
+            let runway: BTreeSet<Slot> =
+                self.stripes.pool.superblock().checkpoint.runway.iter().map(|at| at.slot).collect();
+            let is_vacant =
+                |slot| !runway.contains(&slot) && self.stripes.space.with(|space| space.is_empty(slot));
+            let slot = self.stripes.pool.replace(old, record.clone(), new.device.clone(), is_vacant)?;
+            self.stripes.space.with(|space| space.add_member(slot, &record));
+            taken = Some(slot);
+            Ok(())
+        })
+        .await?;
+        let slot = taken.expect("the change was made");
+        match self.stripes.pool.device(slot) {
+            Some(_) => Ok(slot),
+            None => Err(failed(&"it failed as soon as it was used, and is out again")),
+        }
+    }
+
+    /// Frees the slots of members that were leaving and that no segment needs any more, as the newest durable
+    /// checkpoint says. Returns those that still leave.
+    pub(crate) async fn remove_left(&self) -> Result<Vec<Slot>> {
+        let _turn = self.turn().await;
+        let (gone, stay): (Vec<Slot>, Vec<Slot>) = self
+            .stripes
+            .pool
+            .leaving()
+            .into_iter()
+            .partition(|slot| self.stripes.space.with(|space| space.is_empty(*slot)));
+        let devices: Vec<_> = gone.iter().filter_map(|slot| self.stripes.pool.remove(*slot)).collect();
+        if !gone.is_empty() {
+            match self.stripes.pool.publish(None).await {
+                Err(_) if self.stripes.pool.has_suspects() => self.evict_in_turn().await?,
+                published => published?,
+            }
+        }
+        for device in devices {
+            // It was a member, and must not pass for one. If it cannot be wiped, its epoch tells.
+            let _stale = wipe(device.as_ref()).await.is_err();
+        }
+        Ok(stay)
+    }
+
+    fn member(&self, slot: Slot) -> Result<MemberRecord> {
+        let members = self.stripes.pool.superblock().members;
+        let record = members.get(usize::from(slot.0)).filter(|record| record.state != MemberState::Removed);
+        record.cloned().ok_or_else(|| Error::new(Kind::NotFound, format!("there is no member {slot}")))
+    }
+
+    /// Changes the members while nothing is being written. For who has the turn.
+    async fn reform(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.progress.with(|progress| progress.halted = true);
+        let outcome = self.reform_halted(change).await;
+        self.progress.with(|progress| progress.halted = false);
+        self.changed.notify_all();
+        self.reformed.notify_all();
+        outcome
+    }
+
+    async fn reform_halted(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        loop {
+            let listen = self.changed.listen();
+            let quiet =
+                self.log.with(|log| log.is_quiet()) && !self.progress.with(|progress| progress.flushing);
+            if quiet {
+                break;
+            }
+            listen.await;
+        }
+        change()?;
+        self.stripes.pool.settle().await?;
+        self.sync_members();
+        let given_up = self.log.with(|log| log.start_over());
+        self.give_up(given_up);
+        self.abandon_streams();
+        Ok(())
+    }
+
+    /// New segments go to the members in use, and to no others.
+    pub(super) fn sync_members(&self) {
+        let active: BTreeSet<Slot> = self.stripes.pool.active().into_iter().map(|(slot, _)| slot).collect();
+        self.stripes.space.with(|space| space.keep_active(&active));
+    }
+
+    /// Nothing more goes to these segments, and what was taken of them but not applied is dead.
+    pub(super) fn give_up(&self, segments: impl IntoIterator<Item = SegmentId>) {
+        self.stripes.space.with(|space| {
+            for segment in segments {
+                space.seal(segment);
+                space.settle(segment);
+            }
+        });
+    }
+
+    /// Seals the open segments that lack a column, so that they can be rebuilt, makes everything durable and
+    /// commits it: what rebuild works on is what the newest checkpoint covers.
+    pub(crate) async fn settle_lacking(&self) -> Result<()> {
+        {
+            let _turn = self.turn().await;
+            let lacking = self.stripes.space.with(|space| space.lacking_open());
+            let dropped: Vec<SegmentId> = self.log.with(|log| log.leave_segments(&lacking));
+            let pages: Vec<SegmentId> = self.meta.with(|meta| {
+                let streams = meta
+                    .iter_mut()
+                    .filter(|stream| stream.segment.is_some_and(|segment| lacking.contains(&segment)));
+                streams.filter_map(|stream| stream.segment.take()).collect()
+            });
+            self.stripes.space.with(|space| {
+                dropped.into_iter().chain(pages).for_each(|segment| space.seal(segment));
+            });
+        }
+        self.flush_all().await?;
+        self.checkpoint().await
+    }
+}

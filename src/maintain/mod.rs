@@ -1,0 +1,24 @@
+//! What keeps an array in order behind its users' backs: one job at a time works on the segments.
+
+mod rebuild;
+
+pub use rebuild::{Pace, Rebuilt, rebuild};
+
+use crate::commit::Core;
+use std::sync::Arc;
+
+/// The background task of an open array: rebuilds whenever the members in use have changed, until the array is
+/// closed. It rests in between.
+pub async fn run(core: Arc<Core>) {
+    loop {
+        let listen = core.reformed();
+        if core.is_ending() {
+            return;
+        }
+        if !core.stripes().pool.has_suspects() {
+            // What stops it either changes the members, and it is tried again, or the array.
+            let _stopped = rebuild(&core, Pace::default()).await.is_err();
+        }
+        listen.await;
+    }
+}

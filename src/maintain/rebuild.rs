@@ -1,0 +1,272 @@
+//! Rebuild: every segment that lacks columns gets them back, on whatever members have room.
+//!
+//! The order: commit, so that all that is to be rebuilt is settled; the most endangered segments first, each
+//! column onto a chunk that was claimed for it; flush; only then does the segment table name the new chunk, and
+//! the next checkpoint makes that durable. A crash before it leaves the old table and a free chunk: so a rebuild
+//! goes on where the last checkpoint was, and none is ever half of a column.
+
+use crate::commit::Core;
+use crate::error::Result;
+use crate::format::record::Owner;
+use crate::format::superblock::{Job, JobKind, MemberState};
+use crate::format::tables::ColumnState;
+use crate::runtime::join_all;
+use crate::space::Lacking;
+use crate::stripe::{Refill, Refilled, Wanted};
+use crate::types::{BLOCK_U64, Place, SegmentId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Segments that are rebuilt at once: their reads and writes overlap.
+const AT_ONCE: usize = 4;
+/// Bytes written between two checkpoints: what a crash makes it do again.
+const CHECKPOINT_BYTES: u64 = 256 << 20;
+
+/// The longest sleep of a job that is ahead of its pace: it looks in between whether the array is being closed.
+const NAP: Duration = Duration::from_millis(200);
+
+/// How fast a job may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pace {
+    /// Bytes written to members per second at most.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// What a rebuild did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rebuilt {
+    /// Bytes written to members.
+    pub written: u64,
+    /// Columns that were written.
+    pub columns: u64,
+    /// Blocks found lost for good on the way.
+    pub lost: u64,
+    /// Columns that are still missing, because no member has room for them or too little is left to make them.
+    pub missing: u64,
+}
+
+/// Gives every segment the columns that it lacks, as far as there is room, and lets members that were replaced
+/// go. Everything it did is durable on return. An array that is closed meanwhile stops it between two segments.
+///
+/// # Errors
+/// When the array takes no more writes, or its metadata is damaged.
+pub async fn rebuild(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
+    let _maintenance = core.maintenance().await;
+    let mut rebuild = Rebuild { core, pace, begun: core.env().clock.monotonic(), done: Rebuilt::default() };
+    rebuild.run().await?;
+    Ok(rebuild.done)
+}
+
+struct Rebuild<'a> {
+    core: &'a Arc<Core>,
+    pace: Pace,
+    begun: Duration,
+    done: Rebuilt,
+}
+
+impl Rebuild<'_> {
+    async fn run(&mut self) -> Result<()> {
+        // What could not be completed is not tried again before the members change.
+        let mut hopeless = BTreeSet::new();
+        while self.is_needed() && !self.core.is_ending() {
+            self.core.settle_lacking().await?;
+            let mut work = self.lacking();
+            work.retain(|lacking| !hopeless.contains(&lacking.segment));
+            if work.is_empty() {
+                self.core.remove_left().await?;
+                break;
+            }
+            self.plan(&work);
+            let mut unsaved = 0;
+            for group in work.chunks(AT_ONCE) {
+                if self.core.is_ending() {
+                    return Ok(());
+                }
+                let before = self.done.written;
+                hopeless.extend(self.group(group).await?);
+                unsaved += self.done.written - before;
+                if unsaved >= CHECKPOINT_BYTES {
+                    self.core.checkpoint().await?;
+                    unsaved = 0;
+                }
+                self.rest().await;
+            }
+        }
+        self.done.missing = self.lacking().iter().map(|lacking| lacking.columns.len() as u64).sum();
+        if self.done.missing == 0 && self.done.columns > 0 {
+            self.core.note_rebuilt();
+        }
+        if self.done.missing == 0 && self.core.stripes().pool.job(JobKind::Rebuild).is_some() {
+            self.core.stripes().pool.end_job(JobKind::Rebuild);
+            self.core.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    fn is_needed(&self) -> bool {
+        let stripes = self.core.stripes();
+        !stripes.pool.leaving().is_empty()
+            || stripes.space.with(|space| {
+                !space.lacking_open().is_empty() || !space.lacking(SegmentId(u64::MAX)).is_empty()
+            })
+    }
+
+    fn lacking(&self) -> Vec<Lacking> {
+        let next = self.core.stripes().pool.superblock().checkpoint.next_segment;
+        self.core.stripes().space.with(|space| space.lacking(next))
+    }
+
+    /// Announces what there is to do, going on from what an interrupted rebuild had done.
+    fn plan(&self, work: &[Lacking]) {
+        let pool = &self.core.stripes().pool;
+        let left: u64 = work.iter().map(bytes).sum();
+        let done = pool.job(JobKind::Rebuild).map_or(0, |job| job.done);
+        pool.set_job(Job { kind: JobKind::Rebuild, done, total: done + left, next: SegmentId(0) });
+    }
+
+    /// Rebuilds some segments at once. Returns those that cannot be completed.
+    async fn group(&mut self, group: &[Lacking]) -> Result<Vec<SegmentId>> {
+        let stripes = self.core.stripes();
+        let mut hopeless = Vec::new();
+        let mut tasks: Vec<(&Lacking, Vec<Refill>)> = Vec::new();
+        for lacking in group {
+            let refills = self.claim(lacking);
+            if refills.len() < lacking.columns.len() {
+                hopeless.push(lacking.segment);
+            }
+            if !refills.is_empty() {
+                tasks.push((lacking, refills));
+            }
+        }
+        let refilling = tasks.iter().map(|(lacking, refills)| stripes.refill(lacking.segment, refills));
+        let outcomes = join_all(refilling.collect()).await;
+        let durable = outcomes.iter().flatten().all(|refilled| refilled.written_through)
+            && stripes.flush().await
+            && !stripes.pool.has_suspects();
+        for ((lacking, refills), outcome) in tasks.into_iter().zip(outcomes) {
+            let adopted = match &outcome {
+                Ok(refilled) if durable => {
+                    self.done.written += refilled.written;
+                    self.adopt(lacking, &refills, refilled).await?
+                }
+                _ => false,
+            };
+            if !adopted {
+                stripes.space.with(|space| {
+                    refills.iter().for_each(|refill| space.give_back(lacking.segment, refill.target));
+                });
+            }
+            if durable && !adopted {
+                hopeless.push(lacking.segment);
+            }
+            outcome?;
+            self.report(lacking);
+        }
+        if stripes.pool.has_suspects() {
+            self.core.evict().await?;
+        }
+        Ok(hopeless)
+    }
+
+    fn claim(&self, lacking: &Lacking) -> Vec<Refill> {
+        let reserve = self.core.reserve();
+        self.core.stripes().space.with(|space| {
+            let mut taken = Vec::new();
+            let mut refills = Vec::new();
+            for &column in &lacking.columns {
+                if let Some(target) = space.claim(lacking.segment, column, &taken, reserve) {
+                    taken.push(target);
+                    refills.push(Refill { column, target });
+                }
+            }
+            refills
+        })
+    }
+
+    /// The table names the new chunks, unless that would give up what a member may still bring back.
+    async fn adopt(&mut self, lacking: &Lacking, refills: &[Refill], refilled: &Refilled) -> Result<bool> {
+        let lost = self.losses(&refilled.at_risk).await?;
+        let stripes = self.core.stripes();
+        if lost > 0 && self.may_return(lacking) {
+            return Ok(false);
+        }
+        self.done.lost += lost;
+        let adopted = stripes.space.with(|space| {
+            let there = space.get(lacking.segment).is_some()
+                && refills.iter().all(|refill| stripes.pool.device(refill.target.slot).is_some());
+            if there {
+                for refill in refills {
+                    space.adopt(lacking.segment, refill.column, refill.target);
+                }
+            }
+            there
+        });
+        if adopted {
+            self.done.columns += refills.len() as u64;
+        }
+        Ok(adopted)
+    }
+
+    /// Whether a column is on a member that is out of use and may come back with what is missing now.
+    fn may_return(&self, lacking: &Lacking) -> bool {
+        let superblock = self.core.stripes().pool.superblock();
+        self.core.stripes().space.with(|space| {
+            let Some(segment) = space.get(lacking.segment) else { return false };
+            lacking.columns.iter().any(|column| match segment.columns[usize::from(column.0)] {
+                ColumnState::Complete(at) => {
+                    superblock.members[usize::from(at.slot.0)].state == MemberState::Out
+                }
+                ColumnState::Partial(_) | ColumnState::Absent => false,
+            })
+        })
+    }
+
+    /// Of the blocks in rows that are beyond repair, those that somebody wants and that cannot be read: they are
+    /// listed as damage.
+    async fn losses(&self, at_risk: &[(Owner, Place)]) -> Result<u64> {
+        let mut lost = 0;
+        for (owner, place) in at_risk {
+            let (Owner::Data { volume, lba, .. } | Owner::Moved { volume, lba, .. }) = *owner else {
+                continue;
+            };
+            let Some((pointer, birth)) = self.core.locate(volume, lba).await? else { continue };
+            if pointer.place != *place {
+                continue;
+            }
+            let identity = crate::types::Identity { owner: volume.0, lba, birth };
+            let read = self.core.stripes().read(&[Wanted { pointer, identity }]).await?;
+            if read.iter().any(Option::is_none) {
+                self.core.note_loss(volume, lba);
+                lost += 1;
+            }
+        }
+        Ok(lost)
+    }
+
+    fn report(&self, lacking: &Lacking) {
+        let pool = &self.core.stripes().pool;
+        if let Some(mut job) = pool.job(JobKind::Rebuild) {
+            job.done = job.total.min(job.done + bytes(lacking));
+            pool.set_job(job);
+        }
+    }
+
+    /// Waits as long as the limit asks for.
+    async fn rest(&self) {
+        let Some(limit) = self.pace.bytes_per_second.filter(|limit| *limit > 0) else { return };
+        let clock = &self.core.env().clock;
+        let due = Duration::from_millis(self.done.written.saturating_mul(1000) / limit);
+        loop {
+            let ahead = due.saturating_sub(clock.monotonic().saturating_sub(self.begun));
+            if ahead.is_zero() || self.core.is_ending() {
+                return;
+            }
+            clock.sleep(ahead.min(NAP)).await;
+        }
+    }
+}
+
+fn bytes(lacking: &Lacking) -> u64 {
+    lacking.columns.len() as u64 * u64::from(lacking.rows) * BLOCK_U64
+}

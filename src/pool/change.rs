@@ -1,0 +1,120 @@
+//! Changes of the member table that somebody asked for: a member fails, is replaced, has left; and what the
+//! table says of jobs. All are in memory until [`Pool::settle`] or [`Pool::publish`] makes them durable.
+
+use super::elect::quorum;
+use super::members::Pool;
+use crate::device::Device;
+use crate::error::{Error, Kind, Result};
+use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState};
+use crate::limits::MEMBERS_MAX;
+use crate::types::Slot;
+use std::sync::Arc;
+
+impl Pool {
+    /// Takes a member out for good and raises the epoch.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when too few members would stay.
+    pub fn fail(&self, slot: Slot) -> Result<()> {
+        self.state.with(|state| {
+            let was_active = state.device(slot).is_some();
+            let stay = state.active().len() - usize::from(was_active);
+            if stay < quorum(&state.superblock) {
+                let text = format!("only {stay} members would be left in use, too few to write the array");
+                return Err(Error::new(Kind::Refused, text));
+            }
+            state.raise_epoch();
+            state.suspects.remove(&slot);
+            let epoch = state.superblock.epoch;
+            let record = &mut state.superblock.members[usize::from(slot.0)];
+            (record.state, record.since) = (MemberState::Failed, epoch);
+            Ok(())
+        })
+    }
+
+    /// Puts a new member into the table, in use from now on, in the place of `old`, which leaves; and raises the
+    /// epoch. Returns its slot: that of a member that was removed, of those that `is_vacant`, or a new one.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the table is full.
+    pub fn replace(
+        &self,
+        old: Slot,
+        record: MemberRecord,
+        device: Arc<dyn Device>,
+        is_vacant: impl Fn(Slot) -> bool,
+    ) -> Result<Slot> {
+        self.state.with(|state| {
+            let members = &state.superblock.members;
+            let vacant = (0u8..)
+                .map(Slot)
+                .zip(members)
+                .find(|(slot, record)| record.state == MemberState::Removed && is_vacant(*slot));
+            let slot = match vacant {
+                Some((slot, _)) => slot,
+                None if members.len() < MEMBERS_MAX => {
+                    Slot(u8::try_from(members.len()).expect("fewer than 255"))
+                }
+                None => {
+                    let text = format!("the member table has {MEMBERS_MAX} rows, and all are in use");
+                    return Err(Error::new(Kind::Refused, text));
+                }
+            };
+            state.raise_epoch();
+            state.suspects.remove(&old);
+            let epoch = state.superblock.epoch;
+            let leaving = &mut state.superblock.members[usize::from(old.0)];
+            (leaving.state, leaving.since) = (MemberState::Leaving, epoch);
+            let record = MemberRecord { state: MemberState::Active, since: epoch, ..record };
+            let at = usize::from(slot.0);
+            if at == state.devices.len() {
+                state.superblock.members.push(record);
+                state.devices.push(Some(device));
+            } else {
+                state.superblock.members[at] = record;
+                state.devices[at] = Some(device);
+            }
+            state.hung.remove(&slot);
+            Ok(slot)
+        })
+    }
+
+    /// Members that leave.
+    pub fn leaving(&self) -> Vec<Slot> {
+        self.state.with(|state| {
+            let members = (0u8..).map(Slot).zip(&state.superblock.members);
+            members.filter(|(_, record)| record.state == MemberState::Leaving).map(|(slot, _)| slot).collect()
+        })
+    }
+
+    /// Nothing refers any more to a member that was leaving: its slot is free. Returns its device, if it is there.
+    pub fn remove(&self, slot: Slot) -> Option<Arc<dyn Device>> {
+        self.state.with(|state| {
+            let epoch = state.superblock.epoch;
+            let record = &mut state.superblock.members[usize::from(slot.0)];
+            assert_eq!(record.state, MemberState::Leaving, "only who leaves is removed");
+            (record.state, record.since) = (MemberState::Removed, epoch);
+            state.devices[usize::from(slot.0)].take()
+        })
+    }
+
+    /// The job of a kind, under way or interrupted.
+    pub fn job(&self, kind: JobKind) -> Option<Job> {
+        self.state.with(|state| state.superblock.jobs.iter().find(|job| job.kind == kind).copied())
+    }
+
+    /// How far a job has come. Durable with the next commit.
+    pub fn set_job(&self, job: Job) {
+        self.state.with(|state| {
+            let jobs = &mut state.superblock.jobs;
+            jobs.retain(|other| other.kind != job.kind);
+            jobs.push(job);
+            jobs.sort_by_key(|job| job.kind);
+        });
+    }
+
+    /// A job is done. Durable with the next commit.
+    pub fn end_job(&self, kind: JobKind) {
+        self.state.with(|state| state.superblock.jobs.retain(|job| job.kind != kind));
+    }
+}

@@ -1,0 +1,158 @@
+//! Members that come back, fail by hand, are replaced; and what must be true when everything was rebuilt.
+
+use super::run::{Checked, Life, Run, benign};
+use crate::error::Kind;
+use crate::format::superblock::MemberState;
+use crate::limits::RING_BYTES;
+use crate::maintain::Pace;
+use crate::pool::Candidate;
+use crate::types::{BLOCK_U64, SegmentId, Slot};
+use crate::volume::Shard;
+use std::sync::Arc;
+
+/// The path of a disk.
+fn path(index: usize) -> String {
+    format!("disk{index}")
+}
+
+/// The slot that a disk has now.
+fn slot_of(shard: &Shard, index: usize) -> Option<(Slot, MemberState)> {
+    let members = shard.core().stripes().pool.superblock().members;
+    let found = (0u8..)
+        .map(Slot)
+        .zip(members)
+        .find(|(_, record)| record.path == path(index) && record.state != MemberState::Removed);
+    found.map(|(slot, record)| (slot, record.state))
+}
+
+/// Whether every segment has all its columns.
+fn is_whole(shard: &Shard) -> bool {
+    let space = &shard.core().stripes().space;
+    space.with(|space| space.lacking(SegmentId(u64::MAX)).is_empty() && space.lacking_open().is_empty())
+}
+
+impl Run {
+    /// One in `odds` members that are gone comes back, with what it held.
+    pub(super) fn bring_back(&mut self, odds: u64) {
+        for index in 0..self.disks.len() {
+            if self.disks[index].is_gone() && self.rng.chance(1, odds) {
+                self.disks[index].come_back();
+                self.count("member returned", 1);
+            }
+        }
+    }
+
+    /// Somebody replaces a member, fails one, or asks for a rebuild, while clients are at it.
+    pub(super) fn operate(&mut self, life: &Life) {
+        let shard = life.shard.clone().expect("opened");
+        let shared = self.shared.clone();
+        let spawner = life.executor.spawner();
+        let known: Vec<usize> = (0..self.disks.len())
+            .filter(|index| slot_of(&shard, *index).is_some_and(|(_, state)| state != MemberState::Leaving))
+            .collect();
+        let weak: Vec<usize> = known.iter().copied().filter(|index| self.weak.contains(index)).collect();
+        let mut what = self.rng.below(8);
+        let choose = if weak.is_empty() || self.rng.chance(1, 4) { &known } else { &weak };
+        let index = choose[self.rng.index(choose.len())];
+        let (slot, _) = slot_of(&shard, index).expect("known");
+        if what == 1 && !self.weak.contains(&index) {
+            // A member that fails is one of those that may.
+            match self.weak.len() < usize::from(self.tolerance) && is_whole(&shard) {
+                true => self.weak.push(index),
+                false => what = 0,
+            }
+        }
+        match what {
+            0 => self.count("rebuild by hand", 1),
+            1 => self.count("member failed by hand", 1),
+            _ => self.count("replacement", 1),
+        }
+        let new = (what > 1).then(|| self.new_disk());
+        spawner.spawn(async move {
+            let outcome = match (what, new) {
+                (0, _) => shard.rebuild(Pace { bytes_per_second: Some(1 << 20) }).await.map(|_| ()),
+                (_, Some(new)) => match shard.replace_member(slot, new).await {
+                    Ok(_) => shard.rebuild(Pace::default()).await.map(|_| ()),
+                    Err(error) => Err(error),
+                },
+                (_, None) => shard.fail_member(slot).await,
+            };
+            if let Err(error) = outcome
+                && !matches!(error.kind(), Kind::Refused | Kind::ReadOnly | Kind::Closed | Kind::NoSpace)
+            {
+                shared.with(|shared| shared.fail(format!("operator: {error}")));
+            }
+        });
+    }
+
+    /// A blank disk.
+    fn new_disk(&mut self) -> Candidate {
+        let chunk = u64::from(self.chunk_blocks) * BLOCK_U64;
+        let chunks = 40 + self.rng.below(100);
+        let disk = self.hub.disk(2 * RING_BYTES + chunks * chunk);
+        disk.set_plan(benign());
+        self.disks.push(disk.clone());
+        Candidate { device: Arc::new(disk), path: path(self.disks.len() - 1) }
+    }
+
+    /// Disks that are no members any more can do no harm any more.
+    pub(super) fn forget_replaced(&mut self, life: &Life) {
+        let shard = life.shard.clone().expect("opened");
+        let before = self.weak.len();
+        self.members = (0..self.disks.len()).filter(|index| slot_of(&shard, *index).is_some()).collect();
+        self.weak.retain(|index| self.members.contains(index));
+        self.count("member replaced", (before - self.weak.len()) as u64);
+    }
+
+    /// As all data has its full redundancy, and fewer members are weak than it tolerates, another one becomes so.
+    pub(super) fn weaken_another(&mut self, life: &Life) {
+        let shard = life.shard.clone().expect("opened");
+        if self.weak.len() >= usize::from(self.tolerance) || !is_whole(&shard) || self.rng.chance(1, 2) {
+            return;
+        }
+        let strong: Vec<usize> = (0..self.disks.len())
+            .filter(|index| !self.weak.contains(index) && slot_of(&shard, *index).is_some())
+            .collect();
+        let index = strong[self.rng.index(strong.len())];
+        let plan = self.draw_faults();
+        self.disks[index].set_plan(plan);
+        self.weak.push(index);
+    }
+
+    /// With no more faults, a rebuild leaves nothing missing that there is room for.
+    pub(super) fn converge(&mut self, life: &Life) -> Checked<()> {
+        let shard = life.shard.clone().expect("opened");
+        let gone: Vec<usize> = (0..self.disks.len()).filter(|index| self.disks[*index].is_gone()).collect();
+        for index in gone {
+            let Some((slot, state)) = slot_of(&shard, index) else { continue };
+            if state == MemberState::Leaving || self.rng.chance(1, 2) {
+                continue;
+            }
+            let (handle, new) = (shard.clone(), self.new_disk());
+            self.finish(life, async move { handle.replace_member(slot, new).await })?
+                .map_err(|error| format!("replace: {error}"))?;
+        }
+        let handle = shard.clone();
+        let rebuilt = self
+            .finish(life, async move { handle.rebuild(Pace::default()).await })?
+            .map_err(|error| format!("rebuild: {error}"))?;
+        if rebuilt.lost > 0 {
+            return Err(format!("rebuild: {} blocks are lost", rebuilt.lost));
+        }
+        let core = shard.core();
+        let left = core.stripes().space.with(|space| {
+            let mut trial = space.clone();
+            let mut lacking = space.lacking(SegmentId(u64::MAX)).into_iter();
+            lacking.find(|lacking| {
+                lacking
+                    .columns
+                    .iter()
+                    .any(|column| trial.claim(lacking.segment, *column, &[], core.reserve()).is_some())
+            })
+        });
+        match left {
+            Some(lacking) => Err(format!("rebuild left {lacking:?}, although there is room")),
+            None => Ok(()),
+        }
+    }
+}

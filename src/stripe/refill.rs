@@ -1,0 +1,191 @@
+//! Columns of a segment written anew, on chunks that were claimed for them: the heart of rebuild.
+//!
+//! The segment is settled, so it does not change underneath. Record by record, each block is read from the
+//! column itself where that still can be, or else reconstructed from k verified ones; it goes to the new chunk
+//! only if both of its witnesses agree. The new chunk's headers name the new chunk.
+
+use super::{Found, Stripes, View};
+use crate::checksum::pointer_crc;
+use crate::device::{Aligned, write_full};
+use crate::error::Result;
+use crate::format::record::{Owner, Record};
+use crate::format::superblock::ChunkAddress;
+use crate::pool::Fault;
+use crate::runtime::join_all;
+use crate::types::{BLOCK, BLOCK_U64, Column, Place, Row, SegmentId};
+use bytes::Bytes;
+
+/// Rows that are in memory at once for each segment: a column's part of them is one I/O of 256 KiB.
+const ROWS_AT_ONCE: usize = 64;
+
+/// A column and the chunk that is to hold it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refill {
+    /// The column.
+    pub column: Column,
+    /// Where it is to be. Nothing else is there.
+    pub target: ChunkAddress,
+}
+
+/// What became of a segment's columns.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Refilled {
+    /// Every target was written to its end. Durable only after [`Stripes::flush`].
+    pub written_through: bool,
+    /// What was in rows of which fewer than k blocks are left: so that some column could not be made.
+    pub at_risk: Vec<(Owner, Place)>,
+    /// Bytes written.
+    pub written: u64,
+}
+
+impl Stripes {
+    /// Writes columns of a settled segment onto new chunks.
+    ///
+    /// # Errors
+    /// When the segment is unknown, or a header cannot be encoded again.
+    pub async fn refill(&self, segment: SegmentId, refills: &[Refill]) -> Result<Refilled> {
+        let view = self.view(segment)?;
+        let rows = self.space.with(|space| space.get(segment).map_or(0, |found| found.rows));
+        let _pin = self.pin(segment);
+        let mut done = Refilled { written_through: true, ..Refilled::default() };
+        let mut row = Row(0);
+        while row.0 < rows && done.written_through {
+            row = match self.find_record(&view, row, None).await {
+                Found::Record(record) => {
+                    let next = row.plus(u16::from(record.rows) + 1);
+                    self.refill_record(&view, *record, refills, &mut done).await?;
+                    next
+                }
+                // What lies behind may still be found.
+                Found::Broken { rows } => row.plus(u16::from(rows) + 1),
+                Found::Nothing => row.plus(1),
+            };
+        }
+        Ok(done)
+    }
+
+    async fn refill_record(
+        &self,
+        view: &View,
+        mut record: Record,
+        refills: &[Refill],
+        done: &mut Refilled,
+    ) -> Result<()> {
+        record.columns.clone_from(&view.columns);
+        for refill in refills {
+            record.columns[usize::from(refill.column.0)] = Some(refill.target);
+        }
+        let described = usize::from(record.description_rows) * usize::from(view.scheme.width());
+        let headers = record.draft()?.seal(&record.witnesses[..described])?;
+        let mut pieces: Vec<Vec<Bytes>> = Vec::with_capacity(refills.len());
+        for refill in refills {
+            pieces.push(vec![Aligned::copy_of(&headers.column(refill.column)?).freeze()]);
+        }
+        let rows = usize::from(record.rows);
+        let mut at = record.row;
+        let mut first = 0;
+        loop {
+            let count = ROWS_AT_ONCE.min(rows - first);
+            self.gather_columns(view, &record, first, count, refills, &mut pieces, &mut done.at_risk).await;
+            self.write_columns(at, refills, &mut pieces, done).await;
+            first += count;
+            if first == rows || !done.written_through {
+                return Ok(());
+            }
+            at = record.row.plus(1 + u16::try_from(first).expect("a record's row"));
+        }
+    }
+
+    /// The blocks of the wanted columns in some rows of a record, behind what `pieces` has already.
+    #[allow(clippy::too_many_arguments)] // Which rows of which record of which segment, and where to.
+    async fn gather_columns(
+        &self,
+        view: &View,
+        record: &Record,
+        first: usize,
+        count: usize,
+        refills: &[Refill],
+        pieces: &mut [Vec<Bytes>],
+        at_risk: &mut Vec<(Owner, Place)>,
+    ) {
+        if count == 0 {
+            return;
+        }
+        let behind = |index: usize| u8::try_from(first + index).expect("a record's row");
+        let begin = record.row.plus(1 + u16::from(behind(0)));
+        let witnesses = |index: usize, column: Column| record.witness(behind(index), column);
+        let is_wanted = |column: Column| refills.iter().any(|refill| refill.column == column);
+        let reads = refills.iter().map(|refill| self.span(view, refill.column, begin, count));
+        let own = join_all(reads.collect()).await;
+        let mut good = vec![Vec::new(); count];
+        for (refill, span) in refills.iter().zip(own) {
+            self.sift(view, refill.column, span, &mut good, &witnesses);
+        }
+        if good.iter().any(|row| row.len() < refills.len()) {
+            let mut others: Vec<Column> =
+                view.scheme.columns().filter(|column| !is_wanted(*column)).collect();
+            good = self.gather(view, begin, good, &mut others, &witnesses).await;
+        }
+        let zeros = Aligned::zeroed(BLOCK).freeze();
+        for (index, row) in good.iter().enumerate() {
+            let mut complete = true;
+            for (refill, pieces) in refills.iter().zip(pieces.iter_mut()) {
+                let column = refill.column;
+                let read = row.iter().find(|(other, _)| *other == column).map(|(_, block)| block.clone());
+                let block = read.or_else(|| self.regenerate(view, row, column, witnesses(index, column)));
+                let block = block.filter(|block| is_sound(record, behind(index), column, block));
+                complete &= block.is_some();
+                pieces.push(block.unwrap_or_else(|| zeros.clone()));
+            }
+            if !complete {
+                at_risk.extend(owners(record, behind(index)));
+            }
+        }
+    }
+
+    async fn write_columns(
+        &self,
+        at: Row,
+        refills: &[Refill],
+        pieces: &mut [Vec<Bytes>],
+        done: &mut Refilled,
+    ) {
+        let mut writes = Vec::with_capacity(refills.len());
+        for (refill, pieces) in refills.iter().zip(pieces) {
+            let pieces = std::mem::take(pieces);
+            done.written += pieces.len() as u64 * BLOCK_U64;
+            let Some((device, offset)) = self.locate(refill.target, at) else {
+                done.written_through = false;
+                return;
+            };
+            let slot = refill.target.slot;
+            writes.push(async move { (slot, write_full(device.as_ref(), offset, pieces).await) });
+        }
+        for (slot, outcome) in join_all(writes).await {
+            if outcome.is_err() {
+                self.pool.charge(slot, Fault::Write);
+                self.pool.suspect(slot);
+                done.written_through = false;
+            }
+        }
+    }
+}
+
+/// The other witness: the checksum that a pointer would carry.
+fn is_sound(record: &Record, row: u8, column: Column, block: &[u8]) -> bool {
+    if column.0 >= record.scheme.k() {
+        return true;
+    }
+    let entry = record.entry(row, column);
+    entry.owner.identity().is_none_or(|identity| pointer_crc(block, &identity) == entry.crc)
+}
+
+/// The blocks of a row that somebody may want, and where they are.
+fn owners(record: &Record, row: u8) -> impl Iterator<Item = (Owner, Place)> + '_ {
+    let at = record.row.plus(1 + u16::from(row));
+    let columns = (0..record.scheme.k()).map(Column);
+    let owned = columns.map(move |column| {
+        (record.entry(row, column).owner, Place { segment: record.segment, row: at, column })
+    });
+    owned.filter(|(owner, _)| owner.identity().is_some())
+}

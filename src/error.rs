@@ -24,6 +24,12 @@ pub enum Kind {
         /// The first lost block.
         lba: Lba,
     },
+    /// Writes of a volume that were durable are lost with the records that held them; which blocks they
+    /// changed is not known. Flushes fail until the loss is acknowledged.
+    LostWrites {
+        /// The volume that lost writes.
+        volume: VolumeId,
+    },
     /// A structure on a member contradicts itself and redundancy could not mend it.
     Corrupt,
     /// No room for new data. Delete, trim, or add members.

@@ -7,6 +7,8 @@ use std::fmt;
 pub const BLOCK: usize = 4096;
 /// [`BLOCK`] for arithmetic on byte offsets.
 pub const BLOCK_U64: u64 = BLOCK as u64;
+/// Bytes of the unit in which users address a volume; blocks are faster.
+pub const SECTOR_U64: u64 = 512;
 
 macro_rules! coordinate {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {

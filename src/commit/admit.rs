@@ -35,6 +35,16 @@ fn pages_per_segment(chunk_rows: u16, meta: Scheme) -> u64 {
     rows.max(1) * u64::from(meta.k())
 }
 
+/// What a call makes of a range: a hole, and blocks beside it.
+pub(crate) struct Step {
+    /// The whole range.
+    pub(crate) range: (Lba, u64),
+    /// What reads as zeros from here on and takes no space.
+    pub(crate) hole: Option<(Lba, u64)>,
+    /// Runs of blocks, none of them in the hole or in another.
+    pub(crate) runs: Vec<(Lba, Vec<Bytes>)>,
+}
+
 impl Core {
     /// Leaves that the frozen overlay may touch.
     pub(super) fn checkpoint_budget(&self) -> u64 {
@@ -132,6 +142,33 @@ impl Core {
         Ok(number)
     }
 
+    /// Accepts what `compose` gives in the moment of acceptance, at most `blocks` blocks of it, under one number.
+    pub(crate) async fn accept_step(
+        &self,
+        volume: VolumeId,
+        blocks: u64,
+        compose: impl FnOnce() -> Step,
+    ) -> Result<Number> {
+        let scheme = self.scheme(volume)?;
+        let mut rows = self.admit(scheme, blocks).await?;
+        let Step { range: (first, span), hole, runs } = compose();
+        debug_assert!(runs.iter().flat_map(|(_, blocks)| blocks).all(|block| block.len() == BLOCK));
+        let number = self.issue(volume, first, span)?;
+        let stored: usize = runs.iter().map(|(_, blocks)| blocks.len()).sum();
+        self.progress.with(|progress| progress.accepted += stored as u64 * BLOCK_U64);
+        self.log.with(|log| {
+            if let Some((lba, blocks)) = hole {
+                let trim = Change::Trim { volume, number, lba, blocks };
+                log.change(scheme, trim, std::mem::take(&mut rows));
+            }
+            for (lba, blocks) in runs {
+                log.write(scheme, volume, lba, number, blocks, std::mem::take(&mut rows));
+            }
+        });
+        self.seal_if_full(scheme);
+        Ok(number)
+    }
+
     /// Accepts a trim under one number.
     pub(crate) async fn accept_trim(&self, volume: VolumeId, lba: Lba, blocks: u64) -> Result<Number> {
         let scheme = self.scheme(volume)?;
@@ -209,7 +246,7 @@ impl Core {
 pub(crate) fn check_range(name: &str, size: u64, lba: Lba, blocks: u64) -> Result<()> {
     if lba.0.checked_add(blocks).is_none_or(|end| end > size) {
         return Err(Error::invalid(format!(
-            "blocks {lba} to {} reach past the end of volume '{name}', which has {size} blocks",
+            "blocks {lba} to {} reach past the end of volume '{name}', which has {size} blocks of 4 KiB",
             lba.0.saturating_add(blocks)
         )));
     }

@@ -59,7 +59,8 @@ struct Outcome {
     checkpoint: Checkpoint,
     volumes: BTreeMap<VolumeId, Merged>,
     freed: Vec<SegmentId>,
-    damage_changed: bool,
+    /// The change of the damage list up to which it was written.
+    damage_version: Option<u64>,
 }
 
 impl Core {
@@ -157,7 +158,7 @@ impl Core {
             }
         }
         let volume_root = self.write_volumes(&last, cut, &volumes, generation, sink).await?;
-        let (damage_root, damage_changed) = self.write_damage(&last, generation, sink).await?;
+        let (damage_root, damage_version) = self.write_damage(&last, generation, sink).await?;
         sink.finish().await?;
         for (segment, change) in std::mem::take(&mut sink.counts) {
             *counts.entry(segment).or_default() += change;
@@ -187,7 +188,7 @@ impl Core {
                 .filter(|(id, segment)| *id >= cut.next && segment.purpose == Purpose::Data)
                 .flat_map(|(_, segment)| segment.chunks().collect::<Vec<_>>());
             let mut runway: BTreeSet<ChunkAddress> = later.collect();
-            runway.extend(space.plan_runway(&freed));
+            runway.extend(space.plan_runway(&freed, &runway));
             (boot, runway.into_iter().collect())
         });
         let checkpoint = Checkpoint {
@@ -202,7 +203,7 @@ impl Core {
             boot,
             runway,
         };
-        Ok((Outcome { checkpoint, volumes, freed, damage_changed }, applied))
+        Ok((Outcome { checkpoint, volumes, freed, damage_version }, applied))
     }
 
     /// Merges one volume's part of the frozen overlay; `None` when nothing of it changes.
@@ -321,16 +322,17 @@ impl Core {
         last: &Checkpoint,
         generation: u64,
         sink: &mut Sink<'_>,
-    ) -> Result<(Option<Root>, bool)> {
-        let wanted: Option<BTreeMap<Key, Value>> = self.catalog.with(|catalog| {
-            catalog.damage_changed.then(|| catalog.damage.values().map(|record| record.entry()).collect())
+    ) -> Result<(Option<Root>, Option<u64>)> {
+        let wanted: Option<(u64, BTreeMap<Key, Value>)> = self.catalog.with(|catalog| {
+            let version = catalog.damage.unsaved()?;
+            Some((version, catalog.damage.values().map(|record| record.entry()).collect()))
         });
         match wanted {
-            Some(wanted) => {
+            Some((version, wanted)) => {
                 let root = self.rewrite(TreeId::Damage, last.damage, &wanted, generation, sink).await?;
-                Ok((root, true))
+                Ok((root, Some(version)))
             }
-            None => Ok((last.damage, false)),
+            None => Ok((last.damage, None)),
         }
     }
 
@@ -443,7 +445,7 @@ impl Core {
     }
 
     fn release(&self, outcome: Outcome) {
-        let Outcome { checkpoint, volumes, freed, damage_changed } = outcome;
+        let Outcome { checkpoint, volumes, freed, damage_version } = outcome;
         let pointers: Vec<SegmentId> = self.catalog.with(|catalog| {
             let frozen = std::mem::take(&mut catalog.frozen);
             for (id, merged) in volumes {
@@ -463,8 +465,8 @@ impl Core {
                     catalog.remove(id);
                 }
             }
-            if damage_changed {
-                catalog.damage_changed = false;
+            if let Some(version) = damage_version {
+                catalog.damage.saved(version);
             }
             frozen.pointers().map(|pointer| pointer.place.segment).collect()
         });

@@ -5,7 +5,7 @@ use super::checkpoint::Cut;
 use crate::error::{Error, Kind, Result};
 use crate::format::tables::{DamageCause, DamageRecord};
 use crate::log::{Buffered, Log};
-use crate::map::{Catalog, PageCache};
+use crate::map::{Catalog, PageCache, Volume};
 use crate::runtime::{Env, Owned, Signal};
 use crate::space::Reserve;
 use crate::stripe::Stripes;
@@ -173,7 +173,53 @@ impl Core {
         let cause = DamageCause::BeyondTolerance;
         let time = self.env.clock.wall_seconds();
         let record = DamageRecord { volume, lba, blocks: 1, cause, time };
-        self.catalog.with(|catalog| catalog.record_damage(record));
+        self.catalog.with(|catalog| catalog.damage.record(record));
+    }
+
+    /// Whether nothing that was durable in a volume is known to be lost, or all of that is acknowledged.
+    ///
+    /// # Errors
+    /// [`Kind::LostWrites`].
+    pub(crate) fn check_losses(&self, volume: VolumeId) -> Result<()> {
+        self.catalog.with(|catalog| {
+            let Some((first, count)) = catalog.damage.lost_writes(volume) else { return Ok(()) };
+            let name = &catalog.get(volume)?.name;
+            let text = format!(
+                "{count} writes, trims or resizes of volume '{name}', from number {first} on, were durable and \
+                 are lost with the records that held them; what they changed is as it was before. `paritas \
+                 clear`, or Array::clear, acknowledges this"
+            );
+            Err(Error::new(Kind::LostWrites { volume }, text))
+        })
+    }
+
+    /// Why a flush failed, and what it leaves in doubt. It stays so until the array is opened anew, because
+    /// nothing is accepted any more: the volume then goes on from what is durable, as after a crash.
+    pub(crate) fn unflushed(&self, volume: VolumeId, error: Error) -> Error {
+        self.catalog.with(|catalog| match catalog.get(volume) {
+            Ok(Volume { name, durable, issued, .. }) if durable < issued => error.context(&format!(
+                "volume '{name}' is durable up to number {durable}, what was accepted since, up to number \
+                 {issued}, is not"
+            )),
+            _ => error,
+        })
+    }
+
+    /// Acknowledges the recorded damage, and zeroes the error counts of the members: flushes no longer fail for
+    /// what is lost, and lost blocks stay lost until they are written anew: who reads one lists it again.
+    /// Durable on return. Returns what was acknowledged.
+    ///
+    /// # Errors
+    /// When it could not be made durable: then the damage is recorded as before.
+    pub async fn clear(&self) -> Result<Vec<DamageRecord>> {
+        self.writable()?;
+        let cleared = self.catalog.with(|catalog| catalog.damage.clear());
+        self.stripes.pool.forget_errors();
+        let durable = self.checkpoint().await;
+        if durable.is_err() {
+            self.catalog.with(|catalog| cleared.iter().for_each(|record| catalog.damage.record(*record)));
+        }
+        durable.map(|()| cleared)
     }
 
     /// Flushes everything, writes a last checkpoint and stops the writer.

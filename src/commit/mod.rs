@@ -5,6 +5,7 @@ mod admit;
 mod check;
 mod checkpoint;
 mod core;
+mod edit;
 mod lookup;
 mod members;
 mod mount;
@@ -13,5 +14,6 @@ mod sink;
 mod writer;
 
 pub use self::core::{Config, Core, Progress};
-pub(crate) use admit::check_range;
+pub(crate) use admit::{Step, check_range};
+pub(crate) use edit::Editing;
 pub use mount::{CreateOptions, OpenOptions, Upkeep, create, open};

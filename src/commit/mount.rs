@@ -109,7 +109,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
     if table.iter().map(|record| u64::from(record.chunks)).sum::<u64>() > CHUNKS_MAX {
         return Err(Error::invalid(format!("more than {CHUNKS_MAX} chunks; choose a larger chunk size")));
     }
-    let space = Space::new(chunk_blocks, &table, SegmentId(0))?;
+    let mut space = Space::new(chunk_blocks, &table, SegmentId(0))?;
     let nonce = Nonce(env.entropy.next_u64());
     let superblock = Superblock {
         features: Features::default(),
@@ -135,7 +135,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
             volumes: None,
             damage: None,
             boot: Vec::new(),
-            runway: space.plan_runway(&[]),
+            runway: space.plan_runway(&[], &BTreeSet::new()),
         },
     };
     let array = superblock.array;
@@ -231,7 +231,10 @@ fn assemble(
     let newest = &election.newest;
     let mut devices: Vec<Option<Arc<dyn Device>>> = vec![None; newest.members.len()];
     for (slot, candidate) in election.members.iter().enumerate() {
-        devices[slot] = candidate.map(|index| candidates[index].device.clone());
+        // One that failed for good is let go, so that its device can be used anew.
+        if newest.members[slot].state != MemberState::Failed {
+            devices[slot] = candidate.map(|index| candidates[index].device.clone());
+        }
     }
     let first = SegmentId((election.epoch_seen.0 + 1) << SEGMENTS_PER_EPOCH);
     let next = first.max(newest.checkpoint.next_segment);
@@ -393,6 +396,7 @@ impl Core {
                     match *change {
                         Change::Trim { volume, number, lba, blocks } => {
                             lost.extend(catalog.active.trim(volume, number, lba, blocks));
+                            catalog.damage.mend(volume, lba, blocks);
                         }
                         Change::Resize { volume, blocks, .. } => {
                             if let Some(volume) = catalog.entry(volume) {
@@ -405,7 +409,7 @@ impl Core {
                 for (lba, birth, pointer) in &chapter.blocks {
                     gained.push(*pointer);
                     lost.extend(catalog.active.insert(chapter.volume, *lba, *birth, *pointer));
-                    catalog.mend(chapter.volume, *lba);
+                    catalog.damage.mend(chapter.volume, *lba, 1);
                 }
                 if let Some(volume) = catalog.entry(chapter.volume) {
                     volume.issued = chapter.through;
@@ -425,7 +429,7 @@ impl Core {
                     volume.durable = volume.durable.max(gap.last);
                 }
                 let blocks = u32::try_from(gap.last.0 - gap.first.0 + 1).unwrap_or(u32::MAX);
-                catalog.record_damage(DamageRecord {
+                catalog.damage.record(DamageRecord {
                     volume: gap.volume,
                     lba: Lba(gap.first.0),
                     blocks,

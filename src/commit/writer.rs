@@ -236,6 +236,7 @@ impl Core {
                     Change::Trim { volume, number, lba, blocks } => {
                         let dropped = catalog.active.trim(volume, number, lba, blocks);
                         lost.extend(dropped.iter().map(|pointer| pointer.place.segment));
+                        catalog.damage.mend(volume, lba, blocks);
                     }
                     Change::Resize { volume, blocks, .. } => {
                         if let Some(volume) = catalog.entry(volume) {
@@ -248,7 +249,7 @@ impl Core {
                 gained.push(pointer.place.segment);
                 let old = catalog.active.insert(volume, lba, birth, *pointer);
                 lost.extend(old.map(|pointer| pointer.place.segment));
-                catalog.mend(volume, lba);
+                catalog.damage.mend(volume, lba, 1);
             }
             for (volume, after, through) in queued.batch.spans() {
                 if let Some(volume) = catalog.entry(volume) {

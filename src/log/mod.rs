@@ -2,9 +2,11 @@
 //! which finds them again.
 
 mod batch;
+mod edits;
 mod queue;
 mod replay;
 
 pub use batch::{Batch, Buffered};
+pub use edits::EditId;
 pub use queue::{Log, Placed, Queued, Stage};
 pub use replay::{Chapter, Entered, Gap, Replayed, replay};

@@ -5,6 +5,7 @@
 //! costs nothing (rule 7).
 
 use super::batch::{Batch, Buffered};
+use super::edits::{EditId, Edits};
 use crate::format::record::Change;
 use crate::types::{Lba, Number, Pointer, Scheme, SegmentId, Sequence, VolumeId};
 use bytes::Bytes;
@@ -63,12 +64,20 @@ pub struct Log {
     next_sequence: Sequence,
     bytes: u64,
     era: u64,
+    edits: Edits,
 }
 
 impl Log {
     /// An empty buffer; the log goes on at `next`.
     pub fn new(next: Sequence) -> Log {
-        Log { streams: BTreeMap::new(), next_batch: 0, next_sequence: next, bytes: 0, era: 0 }
+        Log {
+            streams: BTreeMap::new(),
+            next_batch: 0,
+            next_sequence: next,
+            bytes: 0,
+            era: 0,
+            edits: Edits::default(),
+        }
     }
 
     /// The next positions in the log: `count` of them, the first is returned.
@@ -97,6 +106,7 @@ impl Log {
         blocks: Vec<Bytes>,
         rows: u64,
     ) {
+        self.edits.wrote(volume, lba, &blocks);
         let open = &mut self.stream(scheme).open;
         let before = open.bytes();
         for (index, block) in (0..).zip(blocks) {
@@ -109,12 +119,30 @@ impl Log {
 
     /// Accepts a change, and promises room for it.
     pub fn change(&mut self, scheme: Scheme, change: Change, rows: u64) {
+        if let Change::Trim { volume, lba, blocks, .. } = change {
+            self.edits.trimmed(volume, lba, blocks);
+        }
         let open = &mut self.stream(scheme).open;
         let before = open.bytes();
         open.change(change);
         open.promise(rows);
         let after = open.bytes();
         self.bytes = self.bytes + after - before;
+    }
+
+    /// A call is about to change a block in part: what others make of it from here on is noted.
+    pub fn begin_edit(&mut self, volume: VolumeId, lba: Lba) -> EditId {
+        self.edits.begin(volume, lba)
+    }
+
+    /// What others made of the block since the edit began.
+    pub fn noted(&self, id: EditId) -> Option<Buffered> {
+        self.edits.note(id)
+    }
+
+    /// The edit is accepted, or given up.
+    pub fn end_edit(&mut self, id: EditId) {
+        self.edits.end(id);
     }
 
     /// Blocks of the batch that is being filled.

@@ -13,7 +13,7 @@ use crate::format::tables::ColumnState;
 use crate::runtime::join_all;
 use crate::space::Lacking;
 use crate::stripe::{Refill, Refilled, Wanted};
-use crate::types::{BLOCK_U64, Place, SegmentId};
+use crate::types::{BLOCK_U64, Column, Place, SegmentId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub struct Pace {
 /// What a rebuild did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Rebuilt {
+    /// Bytes of members that were read.
+    pub read: u64,
     /// Bytes written to members.
     pub written: u64,
     /// Columns that were written.
@@ -147,6 +149,7 @@ impl Rebuild<'_> {
         for ((lacking, refills), outcome) in tasks.into_iter().zip(outcomes) {
             let adopted = match &outcome {
                 Ok(refilled) if durable => {
+                    self.done.read += refilled.read;
                     self.done.written += refilled.written;
                     self.adopt(lacking, &refills, refilled).await?
                 }
@@ -171,10 +174,20 @@ impl Rebuild<'_> {
 
     fn claim(&self, lacking: &Lacking) -> Vec<Refill> {
         let reserve = self.core.reserve();
+        let leaving = self.core.stripes().pool.leaving();
         self.core.stripes().space.with(|space| {
             let mut taken = Vec::new();
             let mut refills = Vec::new();
-            for &column in &lacking.columns {
+            // Where there is room for some columns only, a new member takes the place of the one it replaces.
+            let columns =
+                space.get(lacking.segment).map(|segment| segment.columns.clone()).unwrap_or_default();
+            let stays = |column: &Column| {
+                let at = columns.get(usize::from(column.0)).and_then(ColumnState::address);
+                !at.is_some_and(|at| leaving.contains(&at.slot))
+            };
+            let mut wanted = lacking.columns.clone();
+            wanted.sort_by_key(stays);
+            for column in wanted {
                 if let Some(target) = space.claim(lacking.segment, column, &taken, reserve) {
                     taken.push(target);
                     refills.push(Refill { column, target });

@@ -4,11 +4,12 @@
 //! history; `issued` is the newest number given out; `merged <= durable <= issued`. A lookup asks the
 //! active overlay, then the frozen one, then the tombstones, then the tree, and all four at one moment.
 
+use super::damage::DamageList;
 use super::overlay::{Overlay, covers};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::Root;
-use crate::format::tables::{DamageCause, DamageRecord, Tombstone, VolumeRecord};
-use crate::limits::{DAMAGE_MAX, NAME_BYTES_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX};
+use crate::format::tables::{DamageRecord, Tombstone, VolumeRecord};
+use crate::limits::{NAME_BYTES_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX};
 use crate::types::{Lba, Number, Pointer, Scheme, VolumeId};
 use std::collections::BTreeMap;
 
@@ -58,10 +59,8 @@ pub struct Catalog {
     pub frozen: Overlay,
     /// Where volume numbers go on.
     pub next: u32,
-    /// Ranges that are lost, by volume and first block.
-    pub damage: BTreeMap<(VolumeId, Lba), DamageRecord>,
-    /// The damage list changed since the last checkpoint.
-    pub damage_changed: bool,
+    /// What is lost.
+    pub damage: DamageList,
 }
 
 impl Volume {
@@ -97,7 +96,7 @@ impl Catalog {
                 return Err(Error::corrupt(format!("volume {id} is listed twice")));
             }
         }
-        catalog.damage = damage.into_iter().map(|record| ((record.volume, record.lba), record)).collect();
+        catalog.damage = DamageList::new(damage);
         Ok(catalog)
     }
 
@@ -176,57 +175,6 @@ impl Catalog {
         };
         self.volumes.insert(id, volume);
         Ok(id)
-    }
-
-    /// A block was written anew: it is no longer lost.
-    pub fn mend(&mut self, volume: VolumeId, lba: Lba) {
-        let Some((&key, &record)) = self.damage.range(..=(volume, lba)).next_back() else { return };
-        let end = record.lba.plus(u64::from(record.blocks));
-        if record.cause != DamageCause::BeyondTolerance || record.volume != volume || lba >= end {
-            return;
-        }
-        self.damage.remove(&key);
-        let before = u32::try_from(lba.0 - record.lba.0).expect("inside the record");
-        let after = record.blocks - before - 1;
-        for (first, blocks) in [(record.lba, before), (lba.plus(1), after)] {
-            if blocks > 0 {
-                self.damage.insert((volume, first), DamageRecord { lba: first, blocks, ..record });
-            }
-        }
-        self.damage_changed = true;
-    }
-
-    /// Remembers that a range is lost. A range that continues the one before it extends it. The list is
-    /// bounded: what does not fit is not forgotten by the map, only not listed.
-    pub fn record_damage(&mut self, record: DamageRecord) {
-        let before = self.damage.range_mut(..=(record.volume, record.lba)).next_back();
-        if let Some((_, last)) = before
-            && last.volume == record.volume
-            && last.cause == record.cause
-        {
-            let end = last.lba.plus(u64::from(last.blocks));
-            if record.lba.plus(u64::from(record.blocks)) <= end {
-                return;
-            }
-            if record.lba == end
-                && let Some(blocks) = last.blocks.checked_add(record.blocks)
-            {
-                last.blocks = blocks;
-                self.damage_changed = true;
-                return;
-            }
-        }
-        if self.damage.len() < DAMAGE_MAX {
-            self.damage.insert((record.volume, record.lba), record);
-            self.damage_changed = true;
-        }
-    }
-
-    /// A volume is deleted: what was lost of it is of no account.
-    pub fn forget_damage(&mut self, volume: VolumeId) {
-        let before = self.damage.len();
-        self.damage.retain(|(owner, _), _| *owner != volume);
-        self.damage_changed |= self.damage.len() != before;
     }
 
     /// What is known of a block, as of the newest durable number.

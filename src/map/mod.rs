@@ -23,9 +23,11 @@
 //! | [`cache`] | the pages kept in memory |
 //! | `overlay` | what the log has added and the trees do not have yet |
 //! | `catalog` | the volumes: overlays above trees |
+//! | `damage` | what is lost |
 
 pub mod cache;
 mod catalog;
+mod damage;
 pub mod edit;
 pub mod merge;
 mod overlay;
@@ -38,6 +40,7 @@ pub mod tree;
 
 pub use cache::PageCache;
 pub use catalog::{Catalog, Known, Volume, check_size};
+pub use damage::DamageList;
 pub use edit::MapUpdate;
 pub use overlay::{Layer, Overlay, Update};
 pub use tree::{PageSink, PageSource, Tree};

@@ -119,6 +119,12 @@ impl Pool {
         });
     }
 
+    /// Zeroes all error counts; durable with the next commit.
+    pub fn forget_errors(&self) {
+        self.state
+            .with(|state| state.superblock.members.iter_mut().for_each(|record| record.errors = [0; 4]));
+    }
+
     /// A member failed a write or a flush: what it holds is no longer known (rule 7). It must be evicted
     /// before anything more is acknowledged.
     pub fn suspect(&self, slot: Slot) {

@@ -4,7 +4,7 @@ use super::model::{VolumeModel, ZEROS, content};
 use super::rng::Rng;
 use crate::error::Kind;
 use crate::runtime::Owned;
-use crate::types::{Lba, VolumeId};
+use crate::types::{BLOCK_U64, Lba, SECTOR_U64, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -55,8 +55,10 @@ impl Client {
                 .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
             let (id, blocks) = volumes[self.rng.index(volumes.len())];
             match self.rng.below(100) {
-                0..50 => self.write(id, blocks).await,
-                50..60 => self.trim(id, blocks).await,
+                0..40 => self.write(id, blocks).await,
+                40..50 => self.write_bytes(id, blocks).await,
+                50..57 => self.trim(id, blocks).await,
+                57..60 => self.trim_bytes(id, blocks).await,
                 60..75 => self.flush(id).await,
                 75..97 => self.read(id, blocks).await,
                 _ => self.checkpoint().await,
@@ -95,6 +97,52 @@ impl Client {
                 }
             }
             Err(error) => refusal(shared, error.kind(), &format!("write: {error}")),
+        });
+    }
+
+    /// A range of bytes, mostly one that begins and ends inside blocks.
+    fn bytes(&mut self, size: u64) -> (u64, u64) {
+        let longest = [1, 2, 20][self.rng.index(3)];
+        let (lba, blocks) = self.range(size, longest);
+        let sectors = BLOCK_U64 / SECTOR_U64;
+        let first = self.rng.below(sectors);
+        let count = 1 + self.rng.below(blocks * sectors - first);
+        (lba.0 * BLOCK_U64 + first * SECTOR_U64, count * SECTOR_U64)
+    }
+
+    async fn write_bytes(&mut self, id: VolumeId, size: u64) {
+        let (offset, len) = self.bytes(size);
+        let tag = self.shared.with(|shared| {
+            shared.tags += 1;
+            shared.tags
+        });
+        let blocks = offset / BLOCK_U64..(offset + len).div_ceil(BLOCK_U64);
+        let data = Bytes::from(blocks.flat_map(|lba| content(tag, Lba(lba))).collect::<Vec<u8>>());
+        let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
+        let data = data.slice(skip..skip + usize::try_from(len).expect("a few blocks"));
+        let outcome = self.shard.write_at(id, offset, data).await;
+        self.shared.with(|shared| match outcome {
+            Ok(number) => {
+                let volume = shared.volumes.get_mut(&id).expect("volumes stay");
+                if let Err(text) = volume.accepted_bytes(number, offset, len, tag) {
+                    shared.fail(text);
+                }
+            }
+            Err(error) => refusal(shared, error.kind(), &format!("write of bytes: {error}")),
+        });
+    }
+
+    async fn trim_bytes(&mut self, id: VolumeId, size: u64) {
+        let (offset, len) = self.bytes(size);
+        let outcome = self.shard.trim_at(id, offset, len).await;
+        self.shared.with(|shared| match outcome {
+            Ok(number) => {
+                let volume = shared.volumes.get_mut(&id).expect("volumes stay");
+                if let Err(text) = volume.accepted_bytes(number, offset, len, ZEROS) {
+                    shared.fail(text);
+                }
+            }
+            Err(error) => refusal(shared, error.kind(), &format!("trim of bytes: {error}")),
         });
     }
 

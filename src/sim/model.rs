@@ -5,8 +5,10 @@
 //! by block, what was newest when it began or something written since. After a crash the whole volume must
 //! equal its history up to one number, the same for all blocks, not before the last flush; from then on that
 //! is its history.
+//!
+//! A block that a call changed in part is a mix of several writes: it has a tag of its own, found by its bytes.
 
-use crate::types::{BLOCK, Lba, Number, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Lba, Number, VolumeId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -32,6 +34,9 @@ pub fn tag_of(block: &[u8], lba: Lba) -> Option<u64> {
     matches.then_some(tag)
 }
 
+/// The first tag of a mix.
+const MIXES: u64 = 1 << 63;
+
 /// One volume as it should be.
 #[derive(Clone, Debug)]
 pub struct VolumeModel {
@@ -45,6 +50,8 @@ pub struct VolumeModel {
     pub issued: Number,
     /// The newest number that is known durable.
     pub flushed: Number,
+    /// The bytes of blocks that are mixes, and their tags: equal bytes have one tag.
+    mixes: BTreeMap<Vec<u8>, u64>,
 }
 
 impl VolumeModel {
@@ -57,7 +64,52 @@ impl VolumeModel {
             base: Number(0),
             issued: Number(0),
             flushed: Number(0),
+            mixes: BTreeMap::new(),
         }
+    }
+
+    /// The bytes of a block in the state that a tag names.
+    fn bytes(&self, tag: u64, lba: Lba) -> Vec<u8> {
+        match tag {
+            ZEROS => vec![0; BLOCK],
+            MIXES.. => {
+                let mix = self.mixes.iter().find(|(_, other)| **other == tag);
+                mix.expect("a mix that was given out").0.clone()
+            }
+            _ => content(tag, lba),
+        }
+    }
+
+    /// Which state a block is in; `None` when it never was in it.
+    fn identify(&self, block: Option<&[u8]>, lba: Lba) -> Option<u64> {
+        let Some(block) = block else { return Some(ZEROS) };
+        tag_of(block, lba).or_else(|| self.mixes.get(block).copied())
+    }
+
+    /// A write of bytes (or, with [`ZEROS`], a trim) was accepted under `number`.
+    ///
+    /// # Errors
+    /// When that is not the next number.
+    pub fn accepted_bytes(&mut self, number: Number, offset: u64, len: u64, tag: u64) -> Result<(), String> {
+        self.accepted(number, Lba(0), 0, tag)?;
+        let end = offset + len;
+        for lba in offset / BLOCK_U64..end.div_ceil(BLOCK_U64) {
+            let within = |at: u64| {
+                let at = at.saturating_sub(lba * BLOCK_U64).min(BLOCK_U64);
+                usize::try_from(at).expect("at most a block")
+            };
+            let part = within(offset)..within(end);
+            let mut block = self.bytes(self.now(lba), Lba(lba));
+            let new = if tag == ZEROS { vec![0; BLOCK] } else { content(tag, Lba(lba)) };
+            block[part.clone()].copy_from_slice(&new[part]);
+            let state = self.identify(Some(&block), Lba(lba)).unwrap_or_else(|| {
+                let mix = MIXES + self.mixes.len() as u64;
+                self.mixes.insert(block, mix);
+                mix
+            });
+            self.versions[usize::try_from(lba).expect("small")].push((number, state));
+        }
+        Ok(())
     }
 
     /// Its size.
@@ -92,10 +144,7 @@ impl VolumeModel {
     /// The first block that it may not return.
     pub fn check_read(&self, since: Number, lba: Lba, data: &[Option<Bytes>]) -> Result<(), String> {
         for (at, block) in (lba.0..).zip(data) {
-            let tag = match block {
-                Some(bytes) => tag_of(bytes, Lba(at)),
-                None => Some(ZEROS),
-            };
+            let tag = self.identify(block.as_deref(), Lba(at));
             let versions = &self.versions[usize::try_from(at).expect("small")];
             let later = versions.iter().any(|(born, other)| *born > since && Some(*other) == tag);
             if !later && Some(self.at(at, since)) != tag {
@@ -118,10 +167,7 @@ impl VolumeModel {
     pub fn settle(&mut self, data: &[Option<Bytes>]) -> Result<(), String> {
         let mut tags = Vec::with_capacity(data.len());
         for (at, block) in (0..).zip(data) {
-            let tag = match block {
-                Some(bytes) => tag_of(bytes, Lba(at)),
-                None => Some(ZEROS),
-            };
+            let tag = self.identify(block.as_deref(), Lba(at));
             tags.push(tag.ok_or_else(|| format!("volume {}: block {at} is nobody's bytes", self.id))?);
         }
         if tags.len() as u64 != self.blocks() {
@@ -210,6 +256,7 @@ fn name(tag: Option<u64>) -> String {
     match tag {
         None => "nobody's bytes".into(),
         Some(ZEROS) => "zeros".into(),
+        Some(tag @ MIXES..) => format!("mix {}", tag - MIXES),
         Some(tag) => format!("write {tag}"),
     }
 }
@@ -245,6 +292,21 @@ mod tests {
             let data: Vec<_> = (0..3).zip(tags).map(|(at, tag)| block(tag, at)).collect();
             assert_eq!(model().settle(&data).is_ok(), ok, "{tags:?}");
         }
+    }
+
+    #[test]
+    fn a_block_written_in_part_is_known_by_its_bytes() {
+        let mut model = model();
+        model.accepted_bytes(Number(5), 512, 512, 15).expect("in order");
+        let mut mixed = content(13, Lba(0));
+        mixed[512..1024].copy_from_slice(&content(15, Lba(0))[512..1024]);
+        assert!(model.check_read(Number(5), Lba(0), &[Some(mixed.clone().into())]).is_ok());
+        assert!(model.check_read(Number(5), Lba(0), &[block(13, 0)]).is_err());
+        mixed[0] ^= 1;
+        assert!(model.check_read(Number(5), Lba(0), &[Some(mixed.into())]).is_err());
+        model.accepted_bytes(Number(6), 0, 1024, ZEROS).expect("in order");
+        model.accepted_bytes(Number(7), 1024, 3072, ZEROS).expect("in order");
+        assert!(model.check_read(Number(7), Lba(0), &[None]).is_ok());
     }
 
     #[test]

@@ -89,18 +89,30 @@ impl Space {
     }
 
     /// The chunks that the next checkpoint lists: the runway as it is, so that what is entered while the
-    /// checkpoint is written is still found, then the chunks of the segments it frees and other free ones.
-    pub fn plan_runway(&self, freed: &[SegmentId]) -> Vec<ChunkAddress> {
+    /// checkpoint is written is still found, then the chunks of the segments it frees and other free ones; all
+    /// beside those of `entered`, which the log has entered since the cut and which count, too.
+    pub fn plan_runway(
+        &mut self,
+        freed: &[SegmentId],
+        entered: &BTreeSet<ChunkAddress>,
+    ) -> Vec<ChunkAddress> {
         let freed: BTreeSet<ChunkAddress> =
             freed.iter().filter_map(|id| self.segments.get(id)).flat_map(Segment::chunks).collect();
-        let quota = runway_quota(self.active());
+        let active = self.active();
+        let share = RUNWAY_CHUNKS_MAX.saturating_sub(entered.len()) / active.max(1);
         let mut plan = Vec::new();
-        for (slot, member) in (0u8..).map(Slot).zip(&self.members).filter(|(_, member)| member.active) {
+        let members = (0u8..).map(Slot).zip(&mut self.members);
+        for (slot, member) in members.filter(|(_, member)| member.active) {
+            let taken = entered.iter().filter(|address| address.slot == slot).count();
+            let room = runway_quota(active).saturating_sub(taken).min(share);
+            // Members that joined have made the shares smaller: what is beyond is not entered any more.
+            while member.runway.len() > room {
+                member.runway.pop_last();
+            }
             let fresh = freed.iter().filter(|address| address.slot == slot).map(|address| address.chunk);
-            let mut chosen: Vec<Chunk> = member.runway.iter().copied().collect();
-            let room = quota.saturating_sub(chosen.len());
             let other = member.free.difference(&member.runway).copied().chain(fresh);
-            chosen.extend(other.take(room));
+            let more = room - member.runway.len();
+            let chosen: Vec<Chunk> = member.runway.iter().copied().chain(other.take(more)).collect();
             plan.extend(chosen.into_iter().map(|chunk| ChunkAddress { slot, chunk }));
         }
         plan

@@ -34,6 +34,8 @@ pub struct Refilled {
     pub written_through: bool,
     /// What was in rows of which fewer than k blocks are left: so that some column could not be made.
     pub at_risk: Vec<(Owner, Place)>,
+    /// Bytes of members that were read.
+    pub read: u64,
     /// Bytes written.
     pub written: u64,
 }
@@ -86,7 +88,7 @@ impl Stripes {
         let mut first = 0;
         loop {
             let count = ROWS_AT_ONCE.min(rows - first);
-            self.gather_columns(view, &record, first, count, refills, &mut pieces, &mut done.at_risk).await;
+            self.gather_columns(view, &record, first, count, refills, &mut pieces, done).await;
             self.write_columns(at, refills, &mut pieces, done).await;
             first += count;
             if first == rows || !done.written_through {
@@ -106,7 +108,7 @@ impl Stripes {
         count: usize,
         refills: &[Refill],
         pieces: &mut [Vec<Bytes>],
-        at_risk: &mut Vec<(Owner, Place)>,
+        done: &mut Refilled,
     ) {
         if count == 0 {
             return;
@@ -117,6 +119,9 @@ impl Stripes {
         let is_wanted = |column: Column| refills.iter().any(|refill| refill.column == column);
         let reads = refills.iter().map(|refill| self.span(view, refill.column, begin, count));
         let own = join_all(reads.collect()).await;
+        let own_read = own.iter().filter(|span| span.iter().any(Option::is_some)).count();
+        let span_bytes = count as u64 * BLOCK_U64;
+        done.read += own_read as u64 * span_bytes;
         let mut good = vec![Vec::new(); count];
         for (refill, span) in refills.iter().zip(own) {
             self.sift(view, refill.column, span, &mut good, &witnesses);
@@ -124,7 +129,9 @@ impl Stripes {
         if good.iter().any(|row| row.len() < refills.len()) {
             let mut others: Vec<Column> =
                 view.scheme.columns().filter(|column| !is_wanted(*column)).collect();
+            let before = others.len();
             good = self.gather(view, begin, good, &mut others, &witnesses).await;
+            done.read += (before - others.len()) as u64 * span_bytes;
         }
         let zeros = Aligned::zeroed(BLOCK).freeze();
         for (index, row) in good.iter().enumerate() {
@@ -138,7 +145,7 @@ impl Stripes {
                 pieces.push(block.unwrap_or_else(|| zeros.clone()));
             }
             if !complete {
-                at_risk.extend(owners(record, behind(index)));
+                done.at_risk.extend(owners(record, behind(index)));
             }
         }
     }

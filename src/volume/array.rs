@@ -12,6 +12,18 @@
 //! was durable. One call of up to 1 MiB is one step of that history; a longer one is a sequence of such
 //! steps in order of address. Dropping the last handle without [`Array::close`] is such a crash.
 //!
+//! **Addresses.** Offsets and lengths are multiples of 512 bytes; multiples of 4096 are faster. A block that a
+//! write, or a trim, covers in part is read first, and keeps its other bytes as the newest call before this one
+//! in the history left them: of calls that overlap in time one comes after the other, and two that write
+//! different parts of a block both last. If such a block is lost, the call fails with [`Kind::DataLoss`], and
+//! nothing of that step is done. Sizes of volumes are multiples of 4096.
+//!
+//! **Losses.** When more is damaged than the scheme tolerates, exactly the blocks that are gone fail to be read,
+//! with [`Kind::DataLoss`], until they are written anew. When durable writes are gone before any map had them,
+//! so that nobody knows what they covered, every flush of the volume fails with [`Kind::LostWrites`] until
+//! [`Array::clear`] acknowledges it. When what was accepted cannot be made durable because too few members are
+//! left, flushes fail until the array is opened anew; the volume then goes on from what was durable.
+//!
 //! ```
 //! use paritas::volume::{Array, CreateOptions, OpenOptions};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +69,7 @@ use super::discover::discover;
 use super::engine::{Engine, closed, settle, start};
 use super::handle::{Volume, whole_blocks};
 use super::make::{CreateOptions, Prepared, prepare};
-use super::status::{Present, Status, status};
+use super::status::{Damage, Present, Status, acknowledged, status};
 use super::{Shard, VolumeInfo};
 use crate::commit::{self, Config, Upkeep};
 use crate::error::{Error, Kind, Result};
@@ -92,7 +104,7 @@ impl Default for OpenOptions {
 /// An open array.
 #[derive(Clone)]
 pub struct Array {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
 }
 
 impl Array {
@@ -118,7 +130,7 @@ impl Array {
             let upkeep = Upkeep::Background;
             let options = commit::OpenOptions { upkeep, ..commit::OpenOptions::default() };
             let (shard, _) = Shard::open(env, members, options).await?;
-            Ok((Arc::new(Owned::new(Some(shard))), Arc::new(present)))
+            Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present))))
         });
         let (shard, present) = settle(made.wait())?;
         Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), driver }) })
@@ -235,7 +247,38 @@ impl Array {
     /// [`Kind::Closed`].
     pub fn status(&self) -> Result<Status> {
         let (present, notes) = (self.engine.present.clone(), self.engine.notes.clone());
-        settle(self.engine.start(async move |shard: Shard| Ok(status(shard.core(), &present, notes))).wait())
+        settle(
+            self.engine
+                .start(async move |shard: Shard| {
+                    Ok(present.with(|present| status(shard.core(), present, notes)))
+                })
+                .wait(),
+        )
+    }
+
+    /// Acknowledges the recorded damage and zeroes the members' error counts; durable on return. Flushes that
+    /// failed for lost writes succeed again. Lost blocks stay unreadable until they are written anew, and are
+    /// listed again when they are read. Returns what was acknowledged.
+    ///
+    /// # Errors
+    /// [`Kind::ReadOnly`] and [`Kind::Closed`], or why it could not be made durable; then all is as before.
+    pub fn clear(&self) -> Result<Vec<Damage>> {
+        settle(self.start_clear().wait())
+    }
+
+    /// [`Array::clear`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::clear`].
+    pub async fn clear_async(&self) -> Result<Vec<Damage>> {
+        settle(self.start_clear().await)
+    }
+
+    fn start_clear(&self) -> Ticket<Result<Vec<Damage>>> {
+        self.engine.start(async move |shard: Shard| {
+            let cleared = shard.clear().await?;
+            Ok(acknowledged(shard.core(), &cleared))
+        })
     }
 
     /// Makes everything durable and gives the members back. Every handle of the array and of its volumes
@@ -269,7 +312,7 @@ impl Array {
     }
 }
 
-type Opened = (Arc<Owned<Option<Shard>>>, Arc<Present>, Vec<String>);
+type Opened = (Arc<Owned<Option<Shard>>>, Arc<Owned<Present>>, Vec<String>);
 
 fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<Opened>> {
     let (place, options) = (place.to_owned(), options.clone());
@@ -277,7 +320,7 @@ fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<O
     driver.spawn_ticket(async move {
         let OpenOptions { read_only, upkeep, name, write_buffer, map_cache } = options;
         let mut found = discover(&place, name.as_deref()).await?;
-        let present = found.members.iter().flatten().count();
+        let present = found.in_use();
         let members = match read_only {
             true => found.readers(),
             // Too few to be written: found out before anybody is kept from them.
@@ -288,7 +331,7 @@ fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<O
         let options = commit::OpenOptions { read_only, array: Some(found.array), upkeep, config };
         let (shard, _) = Shard::open(env, members, options).await?;
         let present = Present::of(&found);
-        Ok((Arc::new(Owned::new(Some(shard))), Arc::new(present), found.notes))
+        Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present)), found.notes))
     })
 }
 
@@ -348,10 +391,14 @@ mod tests {
         let volume = array.create_volume("v", 1 << 20, None).expect("created");
         let invalid =
             |result: Result<()>| assert_eq!(result.map_err(|error| error.kind()), Err(Kind::Invalid));
-        invalid(volume.read(512, BLOCK).map(|_| ()));
-        invalid(volume.read(0, 512).map(|_| ()));
+        invalid(volume.read(100, BLOCK).map(|_| ()));
+        invalid(volume.read(0, 511).map(|_| ()));
         invalid(volume.write(0, vec![0; 100]));
+        invalid(volume.write(256, vec![0; 512]));
         invalid(volume.write(1 << 20, vec![0; BLOCK]));
+        invalid(volume.write((1 << 20) - 512, vec![0; 1024]));
+        invalid(volume.read(u64::MAX - 511, 512).map(|_| ()));
+        invalid(volume.trim((1 << 20) - 512, 1024));
         invalid(volume.trim(1, BLOCK_U64));
         invalid(volume.resize(1000));
         invalid(array.create_volume("w", 1000, None).map(|_| ()));

@@ -301,6 +301,12 @@ async fn look(path: &Path) -> io::Result<std::result::Result<Seen, String>> {
 }
 
 impl Discovery {
+    /// Members in use that are there.
+    pub(super) fn in_use(&self) -> usize {
+        let members = self.newest.members.iter().zip(&self.members);
+        members.filter(|(record, seen)| record.state == MemberState::Active && seen.is_some()).count()
+    }
+
     /// The members, to be read by this process and any other.
     pub(super) fn readers(&self) -> Vec<Candidate> {
         let members = self.members.iter().flatten();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(super) struct Engine {
     /// Empty once the array is closed. Only tasks of the driver touch it.
     pub(super) shard: Arc<Owned<Option<Shard>>>,
-    pub(super) present: Arc<Present>,
+    pub(super) present: Arc<Owned<Present>>,
     pub(super) notes: Vec<String>,
     pub(super) driver: Driver,
 }

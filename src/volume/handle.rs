@@ -1,11 +1,11 @@
 //! A volume in the hands of a program. For ordering and durability see [`Array`](super::Array).
 
+use super::bytes::placed;
 use super::engine::{Engine, settle};
-use super::shard::aligned;
 use super::{Shard, VolumeInfo};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::Ticket;
-use crate::types::{BLOCK_U64, Lba, Scheme, VolumeId};
+use crate::types::{BLOCK_U64, Scheme, VolumeId};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -24,10 +24,6 @@ pub(super) fn whole_blocks(bytes: u64) -> Result<u64> {
         return Err(Error::new(Kind::Invalid, text));
     }
     Ok(bytes / BLOCK_U64)
-}
-
-fn range(offset: u64, len: u64) -> Result<(Lba, u64)> {
-    Ok((Lba(whole_blocks(offset)?), whole_blocks(len)?))
 }
 
 impl Volume {
@@ -71,11 +67,12 @@ impl Volume {
         })
     }
 
-    /// Reads `len` bytes at `offset`, both multiples of 4096. What was never written, or trimmed, is zeros.
+    /// Reads `len` bytes at `offset`, both multiples of 512. What was never written, or trimmed, is zeros.
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a misaligned range or one outside the volume; [`Kind::DataLoss`], naming the
-    /// first block that more damage has hit than the scheme tolerates.
+    /// first blocks that more damage has hit than the scheme tolerates, also when the range has only a part
+    /// of them.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
         settle(self.start_read(offset, len).wait())
     }
@@ -90,18 +87,17 @@ impl Volume {
 
     fn start_read(&self, offset: u64, len: usize) -> Ticket<Result<Bytes>> {
         let id = self.id;
-        self.engine.start(async move |shard: Shard| {
-            let (lba, blocks) = range(offset, len as u64)?;
-            shard.read(id, lba, blocks).await
-        })
+        self.engine.start(async move |shard: Shard| shard.read_at(id, offset, len as u64).await)
     }
 
-    /// Writes at `offset`; it and the length are multiples of 4096. Not durable before a flush. Bytes whose
-    /// address is a multiple of 4096 are not copied.
+    /// Writes at `offset`; it and the length are multiples of 512, better of 4096: a block that is written in
+    /// part is read first. Not durable before a flush. Bytes that lie in memory as they will in their blocks
+    /// (for whole blocks: at a multiple of 4096) are not copied.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for a misaligned range or one outside the volume, [`Kind::NoSpace`],
-    /// [`Kind::ReadOnly`]. A call longer than 1 MiB may have been accepted in part.
+    /// [`Kind::Invalid`] for a misaligned range or one outside the volume, [`Kind::DataLoss`] when a block that
+    /// is written in part is lost, [`Kind::NoSpace`], [`Kind::ReadOnly`]. A call longer than 1 MiB may have
+    /// been accepted in part.
     pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
         settle(self.start_write(offset, data.into(), false).wait())
     }
@@ -133,11 +129,10 @@ impl Volume {
     fn start_write(&self, offset: u64, data: Bytes, durable: bool) -> Ticket<Result<()>> {
         let id = self.id;
         // In the caller's thread: copies run beside each other.
-        let data = aligned(data);
+        let data = placed(offset, data);
         self.engine.start(async move |shard: Shard| {
-            let (lba, blocks) = range(offset, data.len() as u64)?;
-            if blocks > 0 {
-                shard.write(id, lba, data).await?;
+            if !data.is_empty() {
+                shard.write_at(id, offset, data).await?;
             }
             if durable {
                 shard.flush(id).await?;
@@ -146,7 +141,9 @@ impl Volume {
         })
     }
 
-    /// Makes a range read as zeros and frees its space. Not durable before a flush.
+    /// Makes a range, of multiples of 512 bytes, read as zeros: one step of the history, whatever its length.
+    /// Whole blocks, and blocks that are left with nothing but zeros, give their space free; a block that keeps
+    /// other bytes is written with zeros in the range. Not durable before a flush.
     ///
     /// # Errors
     /// As [`Volume::write`].
@@ -162,7 +159,7 @@ impl Volume {
         settle(self.start_trim(offset, len).await)
     }
 
-    /// Writes zeros. Zeros take no space: this is [`Volume::trim`].
+    /// Writes zeros. Zeros take no space: this is [`Volume::trim`], which promises them.
     ///
     /// # Errors
     /// As [`Volume::trim`].
@@ -181,9 +178,8 @@ impl Volume {
     fn start_trim(&self, offset: u64, len: u64) -> Ticket<Result<()>> {
         let id = self.id;
         self.engine.start(async move |shard: Shard| {
-            let (lba, blocks) = range(offset, len)?;
-            if blocks > 0 {
-                shard.trim(id, lba, blocks).await?;
+            if len > 0 {
+                shard.trim_at(id, offset, len).await?;
             }
             Ok(())
         })
@@ -193,7 +189,8 @@ impl Volume {
     ///
     /// # Errors
     /// [`Kind::ReadOnly`] when too few members are left; then nothing of what is missing is known to be
-    /// durable.
+    /// durable. [`Kind::LostWrites`] when durable writes of the volume are known to be lost, until
+    /// [`Array::clear`](super::Array::clear); what else was accepted is durable then.
     pub fn flush(&self) -> Result<()> {
         settle(self.start_flush().wait())
     }

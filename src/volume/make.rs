@@ -118,6 +118,20 @@ pub(super) async fn prepare(paths: &[PathBuf], options: &CreateOptions) -> Resul
     Ok(Prepared { members, scheme, name, chunk_blocks, undo })
 }
 
+/// Checks, claims and, where it is absent or empty, creates the one device that is to take a member's place.
+pub(super) async fn prepare_one(path: PathBuf, size: u64, force: bool) -> Result<(Candidate, Undo)> {
+    let is_empty = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+        Err(_) => true,
+    };
+    let size = is_empty.then_some(size);
+    let options = CreateOptions { size, force, ..CreateOptions::default() };
+    let plan = plan(path.clone(), &options, &mut Names::default()).await?;
+    let mut undo = Undo::default();
+    let device = carry_out(plan, &mut undo).map_err(|error| claim_error(&path, &error))?;
+    Ok((Candidate { device: Arc::new(device), path: recorded(&path) }, undo))
+}
+
 fn check_count(members: usize, scheme: Scheme) -> Result<()> {
     if members == 0 || members > MEMBERS_MAX {
         return Err(Error::invalid(format!("an array has 1 to {MEMBERS_MAX} members, not {members}")));

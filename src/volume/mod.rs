@@ -6,20 +6,28 @@
 //! write with FUA when it returns. After a crash a volume is a prefix of its history that contains
 //! everything flushed. One call of up to [`crate::limits::WRITE_BLOCKS_MAX`] blocks is one step of that
 //! history; a longer one is a sequence of such steps in order of address.
+//!
+//! **Addresses** are multiples of 512 bytes; multiples of 4096 are faster. A block that is written in part is
+//! read first, and its other bytes stay as the newest call before this one in the history left them: calls that
+//! overlap in time come one after the other, whatever parts of a block they touch. If the block is lost, so
+//! that its other bytes are not known, the call fails and changes nothing of its step.
 
 mod array;
+mod bytes;
 mod discover;
 mod engine;
 mod handle;
 mod make;
+mod members;
 mod read;
 mod shard;
 mod status;
 
 pub use crate::commit::Upkeep;
+pub use crate::format::superblock::JobKind;
 pub use crate::maintain::{Pace, Rebuilt};
 pub use array::{Array, OpenOptions};
 pub use handle::Volume;
 pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};
 pub use shard::{Shard, VolumeInfo};
-pub use status::{Damage, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work};
+pub use status::{Damage, JobStatus, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work};

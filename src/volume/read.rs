@@ -8,7 +8,7 @@ use crate::log::Buffered;
 use crate::map::{Known, Tree};
 use crate::runtime::join_all;
 use crate::stripe::Wanted;
-use crate::types::{BLOCK, Identity, Lba, Number, Pointer, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Identity, Lba, Number, Pointer, VolumeId};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 
@@ -27,6 +27,13 @@ enum Source {
 
 /// A block's bytes; `None` for zeros.
 type Block = Option<Bytes>;
+
+/// What came from the members.
+struct Fetched {
+    blocks: Vec<Block>,
+    /// Blocks that redundancy could not bring back, in order.
+    lost: Vec<Lba>,
+}
 
 impl Shard {
     /// Reads whole blocks.
@@ -68,18 +75,17 @@ impl Shard {
         loop {
             attempt += 1;
             let (sources, root) = self.resolve(id, lba, blocks).await?;
-            let fetched = self.fetch(id, lba, &sources).await;
+            let fetched = self.fetch(lba, &sources).await;
             self.core.wake_for_suspects();
             match fetched {
-                Ok(found) => return Ok(found),
+                Ok(Fetched { blocks, lost }) if lost.is_empty() => return Ok(blocks),
                 // The map may have changed since it was asked: what it said then may be gone by now.
-                Err(_) if attempt < ATTEMPTS && !self.is_current(id, lba, &sources, root).await => {}
-                Err(error) => {
-                    if let Kind::DataLoss { volume, lba } = error.kind() {
-                        self.core.note_loss(volume, lba);
-                    }
-                    return Err(error);
+                _ if attempt < ATTEMPTS && !self.is_current(id, lba, &sources, root).await => {}
+                Ok(Fetched { lost, .. }) => {
+                    lost.iter().for_each(|lba| self.core.note_loss(id, *lba));
+                    return Err(self.lost(id, &lost));
                 }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -142,8 +148,9 @@ impl Shard {
     }
 
     /// Reads what is on the members, all runs at once.
-    async fn fetch(&self, id: VolumeId, lba: Lba, sources: &[Source]) -> Result<Vec<Block>> {
+    async fn fetch(&self, lba: Lba, sources: &[Source]) -> Result<Fetched> {
         let mut out: Vec<Block> = vec![None; sources.len()];
+        let mut lost = Vec::new();
         let mut runs: Vec<(usize, Vec<Wanted>)> = Vec::new();
         for (at, source) in sources.iter().enumerate() {
             match source {
@@ -161,21 +168,30 @@ impl Shard {
         for ((start, _), blocks) in runs.iter().zip(join_all(reads.collect()).await) {
             for (index, block) in blocks?.into_iter().enumerate() {
                 let at = start + index;
-                out[at] = Some(block.ok_or_else(|| lost(id, lba.plus(at as u64)))?);
+                if block.is_none() {
+                    lost.push(lba.plus(at as u64));
+                }
+                out[at] = block;
             }
         }
-        Ok(out)
+        Ok(Fetched { blocks: out, lost })
     }
-}
 
-fn lost(volume: VolumeId, lba: Lba) -> Error {
-    Error::new(
-        Kind::DataLoss { volume, lba },
-        format!(
-            "block {lba} of volume number {volume} is lost: more of its row is damaged than its scheme tolerates; \
-             write it anew to clear this"
-        ),
-    )
+    /// What a read says of lost blocks, which are in order: the first of them, and those that follow on it.
+    fn lost(&self, volume: VolumeId, lost: &[Lba]) -> Error {
+        let lba = lost[0];
+        let count = (0..).zip(lost).take_while(|(index, at)| lba.plus(*index) == **at).count() as u64;
+        let name = self.core.catalog().with(|catalog| match catalog.get(volume) {
+            Ok(volume) => format!("'{}'", volume.name),
+            Err(_) => format!("number {volume}"),
+        });
+        let (from, to) = (lba.0 * BLOCK_U64, lba.plus(count).0 * BLOCK_U64);
+        let text = format!(
+            "bytes {from} to {to} of volume {name} are lost: more is damaged there than the volume's scheme \
+             tolerates; write them anew to clear this"
+        );
+        Error::new(Kind::DataLoss { volume, lba }, text)
+    }
 }
 
 impl crate::commit::Core {

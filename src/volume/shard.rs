@@ -133,7 +133,7 @@ impl Shard {
             volume.deleted = true;
             let whole = Tombstone { number: TOMBSTONE_LAST, lba: Lba(0), blocks: VOLUME_BLOCKS_MAX };
             volume.tombstones = vec![whole];
-            catalog.forget_damage(id);
+            catalog.damage.forget(id);
             Ok(catalog.active.forget(id))
         })?;
         self.core.stripes().space.with(|space| {
@@ -185,8 +185,19 @@ impl Shard {
     ///
     /// # Errors
     /// [`Kind::ReadOnly`] when too few members are left; then nothing of what is missing is known durable.
+    /// [`Kind::LostWrites`] until [`Shard::clear`], when durable writes of the volume are known to be lost.
     pub async fn flush(&self, id: VolumeId) -> Result<Number> {
-        self.core.flush_volume(id).await
+        let number = self.core.flush_volume(id).await.map_err(|error| self.core.unflushed(id, error))?;
+        self.core.check_losses(id)?;
+        Ok(number)
+    }
+
+    /// Acknowledges what is known to be lost: see [`Core::clear`].
+    ///
+    /// # Errors
+    /// As [`Core::clear`].
+    pub async fn clear(&self) -> Result<Vec<DamageRecord>> {
+        self.core.clear().await
     }
 
     /// Takes a member out for good, as if it broke; durable on return.

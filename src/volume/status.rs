@@ -5,13 +5,14 @@ use super::discover::{Discovery, discover};
 use crate::commit::{Core, OpenOptions};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{MAJOR, MINOR, MemberRecord, MemberState, Superblock};
-use crate::format::tables::DamageCause;
+use crate::format::superblock::{Job, JobKind, MAJOR, MINOR, MemberRecord, MemberState, Superblock};
+use crate::format::tables::{DamageCause, DamageRecord};
 use crate::layout::Geometry;
 use crate::limits::RING_BYTES;
+use crate::map::Catalog;
 use crate::runtime::Env;
 use crate::space::Purpose;
-use crate::types::{BLOCK_U64, Scheme, Slot, Uuid, VolumeId};
+use crate::types::{BLOCK_U64, Scheme, Slot, Uuid};
 use std::path::{Path, PathBuf};
 
 /// How often an array that somebody writes meanwhile is looked at before what it says is believed.
@@ -124,6 +125,17 @@ pub struct Work {
     pub written: u64,
 }
 
+/// A long job, under way or interrupted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JobStatus {
+    /// What it does.
+    pub kind: JobKind,
+    /// Bytes of members that are done.
+    pub done: u64,
+    /// Bytes of members in all, an estimate.
+    pub total: u64,
+}
+
 /// How an array is.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status {
@@ -139,6 +151,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// The volumes.
     pub volumes: Vec<VolumeStatus>,
+    /// Jobs under way or interrupted.
+    pub jobs: Vec<JobStatus>,
     /// What is lost.
     pub damage: Vec<Damage>,
     /// What redundancy did.
@@ -201,6 +215,18 @@ impl Present {
         )
     }
 
+    /// A member has joined.
+    pub(super) fn join(&mut self, slot: Slot, path: PathBuf, size: u64) {
+        let at = usize::from(slot.0);
+        self.0.resize(self.0.len().max(at + 1), None);
+        self.0[at] = Some((path, size));
+    }
+
+    /// Where the member in a slot is, and its bytes.
+    pub(super) fn at(&self, slot: Slot) -> Option<&(PathBuf, u64)> {
+        self.0.get(usize::from(slot.0))?.as_ref()
+    }
+
     /// Of an array that was just made.
     pub(super) fn all(members: impl Iterator<Item = (PathBuf, u64)>) -> Present {
         Present(members.map(Some).collect())
@@ -259,6 +285,7 @@ fn blank(superblock: &Superblock, notes: Vec<String>) -> Status {
         error: None,
         members: Vec::new(),
         volumes: Vec::new(),
+        jobs: jobs(superblock),
         damage: Vec::new(),
         work: Work::default(),
         format: format!("{MAJOR}.{MINOR}"),
@@ -283,8 +310,13 @@ fn members(superblock: &Superblock, present: &Present) -> Vec<MemberStatus> {
         });
         Some(MemberStatus { slot, path, uuid: record.uuid, health, size, used: 0, errors: record.errors })
     };
-    let records = superblock.members.iter().zip(&present.0);
-    (0u8..).zip(records).filter_map(|(slot, (record, found))| member(slot, record, found.as_ref())).collect()
+    let slots = (0u8..).zip(&superblock.members);
+    slots.filter_map(|(slot, record)| member(slot, record, present.at(Slot(slot)))).collect()
+}
+
+fn jobs(superblock: &Superblock) -> Vec<JobStatus> {
+    let status = |job: &Job| JobStatus { kind: job.kind, done: job.done, total: job.total };
+    superblock.jobs.iter().map(status).collect()
 }
 
 /// Segments of one m: the most columns that one of them lacks.
@@ -332,22 +364,24 @@ fn volumes(core: &Core, missing: &[Missing]) -> Vec<VolumeStatus> {
 }
 
 fn damage(core: &Core) -> Vec<Damage> {
-    core.catalog().with(|catalog| {
-        let name = |id: VolumeId| match catalog.get(id) {
-            Ok(volume) => volume.name.clone(),
-            Err(_) => format!("number {id}"),
-        };
-        let entry = |record: &crate::format::tables::DamageRecord| Damage {
-            volume: name(record.volume),
-            loss: match record.cause {
-                DamageCause::BeyondTolerance => Loss::Range {
-                    offset: record.lba.0 * BLOCK_U64,
-                    length: u64::from(record.blocks) * BLOCK_U64,
-                },
-                DamageCause::LostRecords => Loss::Writes { first: record.lba.0, count: record.blocks.into() },
-            },
-            time: record.time,
-        };
-        catalog.damage.values().map(entry).collect()
-    })
+    core.catalog().with(|catalog| catalog.damage.values().map(|record| entry(catalog, record)).collect())
+}
+
+/// What was acknowledged, as it was listed. For tasks of the shard.
+pub(super) fn acknowledged(core: &Core, cleared: &[DamageRecord]) -> Vec<Damage> {
+    core.catalog().with(|catalog| cleared.iter().map(|record| entry(catalog, record)).collect())
+}
+
+fn entry(catalog: &Catalog, record: &DamageRecord) -> Damage {
+    let volume = match catalog.get(record.volume) {
+        Ok(volume) => volume.name.clone(),
+        Err(_) => format!("number {}", record.volume),
+    };
+    let loss = match record.cause {
+        DamageCause::BeyondTolerance => {
+            Loss::Range { offset: record.lba.0 * BLOCK_U64, length: u64::from(record.blocks) * BLOCK_U64 }
+        }
+        DamageCause::LostRecords => Loss::Writes { first: record.lba.0, count: record.blocks.into() },
+    };
+    Damage { volume, loss, time: record.time }
 }

@@ -1,6 +1,6 @@
 //! What the command line takes.
 
-use crate::names::{SchemeName, VolumeName, parse_size};
+use crate::names::{SchemeName, VolumeName, parse_limit, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -28,6 +28,14 @@ pub(crate) enum Command {
     Import(Import),
     /// Copy a volume into a file
     Export(Export),
+    /// Take a member out, as if it broke; it stays out until it is replaced
+    Fail(Fail),
+    /// Put a file or device in the place of a member, and rebuild what that one held
+    Replace(Replace),
+    /// Restore full redundancy with what is there; exit 1 when something is still missing
+    Rebuild(Rebuild),
+    /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
+    Clear(Status),
     /// Show on temporary disk files what the engine does, and verify every step
     Demo(Demo),
     /// Run the engine on simulated members, with faults and crashes, and check its promise
@@ -131,6 +139,39 @@ pub(crate) struct Export {
     pub(crate) volume: VolumeArgs,
     /// The file, made anew, or - for what goes out
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Fail {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Its path, file name, slot number or UUID
+    pub(crate) member: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Replace {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// The member that goes: its path, file name, slot number or UUID; it may be gone already
+    pub(crate) old: PathBuf,
+    /// The file or device that comes; a file that does not exist is made as large as the old one
+    pub(crate) new: PathBuf,
+    /// Overwrite what the new one holds
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Record the new one, and leave the rebuild to `paritas rebuild`
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Rebuild {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Bytes that are written per second at most, such as 100M
+    #[arg(long, value_parser = parse_limit)]
+    pub(crate) limit: Option<u64>,
 }
 
 #[derive(Args)]

@@ -1,10 +1,12 @@
 //! The paritas command.
 
+mod clear;
 mod cli;
 mod demo;
 mod export;
 mod history;
 mod import;
+mod members;
 mod mkfs;
 mod names;
 mod outcome;
@@ -45,6 +47,10 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Volume(args) => volume::run(args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args, json),
+        Command::Fail(args) => members::fail(&args),
+        Command::Replace(args) => members::replace(&args),
+        Command::Rebuild(args) => members::rebuild(&args),
+        Command::Clear(args) => clear::run(&args),
         Command::Demo(args) => demo::run(&args, json),
         Command::Sim(args) => sim::run_seeds(&args),
         Command::Writer(args) => writer::run(&args),

@@ -33,6 +33,14 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("'{text}' is more than 2^63 bytes"))
 }
 
+/// A size that is not zero: nothing goes at no speed.
+pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("a limit of nothing would never end".into()),
+        limit => Ok(limit),
+    }
+}
+
 /// Bytes for people.
 pub(crate) fn show_size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()

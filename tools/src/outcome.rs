@@ -95,6 +95,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Busy => "busy",
         Kind::Refused => "refused",
         Kind::DataLoss { .. } => "data-loss",
+        Kind::LostWrites { .. } => "lost-writes",
         Kind::Corrupt => "corrupt",
         Kind::NoSpace => "no-space",
         Kind::ReadOnly => "read-only",

@@ -1,6 +1,6 @@
 //! Arrays as commands open them.
 
-use crate::cli::VolumeArgs;
+use crate::cli::{Status, VolumeArgs};
 use crate::outcome::{Failure, say};
 use paritas::error::{Error, Kind};
 use paritas::volume::{Array, OpenOptions, Upkeep};
@@ -8,7 +8,13 @@ use std::path::Path;
 
 /// Opens the array to write it, and says on stderr what was left alone.
 pub(crate) fn open(place: &Path, name: Option<&str>) -> Result<Array, Failure> {
-    open_as(place, name, false).map_err(|error| Failure::opening(&error))
+    open_as(place, name, false, Upkeep::Nothing).map_err(|error| Failure::opening(&error))
+}
+
+/// Opens the array to work on its members: those that came back are taken back.
+pub(crate) fn open_for_upkeep(args: &Status) -> Result<Array, Failure> {
+    let name = args.choice.name.as_deref();
+    open_as(&args.array, name, false, Upkeep::OnDemand).map_err(|error| Failure::opening(&error))
 }
 
 /// Opens the array of a volume.
@@ -20,19 +26,18 @@ pub(crate) fn open_for(args: &VolumeArgs) -> Result<Array, Failure> {
 /// not write them.
 pub(crate) fn open_to_read(args: &VolumeArgs) -> Result<Array, Failure> {
     let (place, name) = (&args.volume.array, args.choice.name.as_deref());
-    let opened = match open_as(place, name, false) {
+    let opened = match open_as(place, name, false, Upkeep::Nothing) {
         Err(error) if error.kind() == Kind::ReadOnly => {
             say(&format!("{error}; reading what is there, healing and recording nothing"));
-            open_as(place, name, true)
+            open_as(place, name, true, Upkeep::Nothing)
         }
         opened => opened,
     };
     opened.map_err(|error| Failure::opening(&error))
 }
 
-fn open_as(place: &Path, name: Option<&str>, read_only: bool) -> Result<Array, Error> {
+fn open_as(place: &Path, name: Option<&str>, read_only: bool, upkeep: Upkeep) -> Result<Array, Error> {
     let name = name.map(str::to_owned);
-    let upkeep = Upkeep::Nothing;
     let array = Array::open(place, &OpenOptions { read_only, upkeep, name, ..OpenOptions::default() })?;
     array.notes().iter().for_each(|note| say(note));
     Ok(array)

@@ -3,7 +3,7 @@
 use crate::cli;
 use crate::names::{SchemeName, show_size};
 use crate::outcome::{Exit, Failure, Report, say};
-use paritas::volume::{Damage, Loss, MemberHealth, State, Status, VolumeStatus};
+use paritas::volume::{Damage, JobKind, JobStatus, Loss, MemberHealth, State, Status, VolumeStatus};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -18,8 +18,7 @@ struct Document {
     error: Option<String>,
     members: Vec<Member>,
     volumes: Vec<Volume>,
-    /// Nothing runs in the background of an array that nobody serves.
-    jobs: [(); 0],
+    jobs: Vec<Job>,
     damage: Vec<Lost>,
     write_amplification: Option<f64>,
     format: String,
@@ -54,7 +53,14 @@ pub(crate) struct Volume {
 }
 
 #[derive(Serialize)]
-struct Lost {
+struct Job {
+    kind: &'static str,
+    done: u64,
+    total: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Lost {
     volume: String,
     offset: u64,
     length: u64,
@@ -116,7 +122,7 @@ fn document(status: Status) -> Document {
         error: status.error.as_ref().map(ToString::to_string),
         members: members.collect(),
         volumes: volumes(&status.volumes),
-        jobs: [],
+        jobs: status.jobs.iter().map(job).collect(),
         damage: status.damage.into_iter().map(lost).collect(),
         write_amplification,
         name: status.name,
@@ -124,7 +130,18 @@ fn document(status: Status) -> Document {
     }
 }
 
-fn lost(damage: Damage) -> Lost {
+fn job(job: &JobStatus) -> Job {
+    Job { kind: job_name(job.kind), done: job.done, total: job.total }
+}
+
+fn job_name(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Rebuild => "rebuild",
+        JobKind::Scrub => "scrub",
+    }
+}
+
+pub(crate) fn lost(damage: Damage) -> Lost {
     let (offset, length, writes) = match damage.loss {
         Loss::Range { offset, length } => (offset, length, None),
         Loss::Writes { first, count } => (0, 0, Some((first, count))),
@@ -190,18 +207,23 @@ fn text(status: &Status) -> String {
             }
         ));
     }
+    for job in &status.jobs {
+        let (done, total) = (show_size(job.done), show_size(job.total));
+        lines.push(format!("{}: {done} of {total} done", job_name(job.kind)));
+    }
     if !status.damage.is_empty() {
         lines.push("damage".into());
     }
-    for damage in &status.damage {
-        lines.push(match damage.loss {
-            Loss::Range { offset, length } => {
-                format!("  {}: {length} bytes at {offset} are lost", damage.volume)
-            }
-            Loss::Writes { first, count } => {
-                format!("  {}: {count} writes from number {first} on are lost", damage.volume)
-            }
-        });
-    }
+    lines.extend(status.damage.iter().map(|damage| format!("  {}", describe(damage))));
     lines.join("\n")
+}
+
+/// An entry of the damage list in words.
+pub(crate) fn describe(damage: &Damage) -> String {
+    match damage.loss {
+        Loss::Range { offset, length } => format!("{}: {length} bytes at {offset} are lost", damage.volume),
+        Loss::Writes { first, count } => {
+            format!("{}: {count} writes from number {first} on are lost", damage.volume)
+        }
+    }
 }

@@ -174,3 +174,33 @@ fn with_too_few_members_what_can_be_read_is_read() {
     assert_eq!(ended.code, 2, "{ended:?}");
     expect(2, &["import", &bench.file("more", &data), &bench.volume("w")]);
 }
+
+#[test]
+fn clear_acknowledges_damage_and_the_blocks_stay_lost_until_overwritten() {
+    let bench = Bench::new(6, "4+2");
+    let data = noise(12, 4 * MIB);
+    bench.import("v", &data);
+    for member in 0..3 {
+        bench.garbage(member, 2 * MIB, 200_000);
+    }
+    let file = bench.beside("out").to_str().expect("UTF-8").to_owned();
+    let export = ["export", &bench.volume("v"), &file];
+    expect(2, &export);
+    let status = expect(2, &["status", &bench.array(), "--json"]).json();
+    let cleared = expect(0, &["clear", &bench.array(), "--json"]).json();
+    assert_eq!(cleared["cleared"], status["damage"]);
+    let status = expect(0, &["status", &bench.array(), "--json"]).json();
+    assert_eq!(status["damage"], serde_json::json!([]));
+    for member in status["members"].as_array().expect("a list") {
+        assert!(member["errors"].as_object().expect("counts").values().all(|count| *count == 0), "{member}");
+    }
+    expect(2, &export);
+    expect(2, &["status", &bench.array()]);
+    bench.import("v", &data);
+    let text = expect(0, &["clear", &bench.array()]).out;
+    assert!(text.starts_with("no damage was recorded"), "{text}");
+    assert!(bench.export("v") == data);
+    expect(0, &["status", &bench.array()]);
+    expect(2, &["clear", bench.beside("nothing").to_str().expect("UTF-8")]);
+    expect(64, &["clear"]);
+}

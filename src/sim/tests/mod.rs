@@ -1,4 +1,10 @@
-//! A few seeds, with every test run; the thousands are `paritas sim`.
+//! A few seeds, with every test run; the thousands are `paritas sim`. And scenarios: what once went wrong, or
+//! needs exact timing, told step by step.
+
+mod losses;
+mod regressions;
+mod scene;
+mod sectors;
 
 use super::run;
 use crate::zoo::Bugs;

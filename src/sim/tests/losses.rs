@@ -1,0 +1,113 @@
+//! Writes that were durable and are lost: every flush says so until somebody acknowledges it.
+
+use super::scene::{Life, Scene};
+use crate::error::Kind;
+use crate::sim::Rot;
+use crate::types::{Lba, Number, VolumeId};
+
+/// An array whose volume has lost its first two writes with their records, and kept the third.
+fn after_a_loss() -> (Scene, VolumeId) {
+    let scene = Scene::new((2, 1), 32, &[80; 3]);
+    let life = scene.open();
+    let id = life.volume("mail", 1024);
+    // Three records, of which only the last knows that those before it were durable, in a segment of its own.
+    life.write(id, 0, 40, 1);
+    life.flush(id);
+    let first = life.segment(id, 0);
+    life.write(id, 100, 40, 2);
+    life.flush(id);
+    life.write(id, 200, 4, 3);
+    life.flush(id);
+    assert_ne!(life.segment(id, 200), first);
+    let headers = life.headers(first);
+    life.kill();
+    for (disk, block) in headers {
+        scene.disks[disk].rot(block..block + 1, Rot::Garbage);
+    }
+    (scene, id)
+}
+
+fn flush(life: &Life, id: VolumeId) -> Result<Number, Kind> {
+    life.run(async move |shard| shard.flush(id).await).map_err(|error| error.kind())
+}
+
+#[test]
+fn a_flush_fails_until_the_loss_is_acknowledged_across_restarts() {
+    let (scene, id) = after_a_loss();
+    let life = scene.open();
+    life.expect(id, 200, 4, 3);
+    let error = life.run(async move |shard| shard.flush(id).await).expect_err("writes are lost");
+    assert_eq!(error.kind(), Kind::LostWrites { volume: id });
+    let text = error.to_string();
+    assert!(text.contains("2 writes") && text.contains("'mail'") && text.contains("paritas clear"), "{text}");
+    // Another volume has lost nothing. Neither a write nor a restart acknowledges anything.
+    let other = life.volume("other", 64);
+    assert_eq!(flush(&life, other), Ok(Number(0)));
+    life.write(id, 0, 250, 4);
+    assert_eq!(flush(&life, id), Err(Kind::LostWrites { volume: id }));
+    life.run(async move |shard| shard.close().await).expect("closing is not acknowledging, but not kept");
+    life.kill();
+    let life = scene.open();
+    life.expect(id, 0, 250, 4);
+    assert_eq!(flush(&life, id), Err(Kind::LostWrites { volume: id }));
+    let cleared = life.run(async move |shard| shard.clear().await).expect("acknowledged");
+    assert_eq!(cleared.iter().map(|record| (record.lba.0, record.blocks)).collect::<Vec<_>>(), [(1, 2)]);
+    assert_eq!(flush(&life, id), Ok(Number(4)));
+    // Durable on return.
+    life.power_loss();
+    let life = scene.open();
+    assert_eq!(flush(&life, id), Ok(Number(4)));
+    assert!(life.shard.damage().is_empty());
+}
+
+#[test]
+fn acknowledged_blocks_stay_lost_and_are_listed_again_and_error_counts_are_zero() {
+    let scene = Scene::new((2, 1), 32, &[80; 3]);
+    let life = scene.open();
+    let id = life.volume("mail", 64);
+    life.write(id, 0, 8, 1);
+    life.flush(id);
+    let segment = life.segment(id, 0);
+    for (disk, block) in life.blocks(segment) {
+        scene.disks[disk].rot(block..block + 1, Rot::Garbage);
+    }
+    let read = async move |shard: crate::volume::Shard| {
+        shard.read(id, Lba(0), 1).await.map(|_| ()).map_err(|error| error.kind())
+    };
+    let lost = Err(Kind::DataLoss { volume: id, lba: Lba(0) });
+    let errors = |life: &Life| {
+        let members = life.shard.core().stripes().pool.superblock().members;
+        members.iter().flat_map(|member| member.errors).sum::<u32>()
+    };
+    assert_eq!(life.run(read), lost);
+    assert!(!life.shard.damage().is_empty() && errors(&life) > 0);
+    life.run(async move |shard| shard.clear().await).expect("acknowledged");
+    life.power_loss();
+    let life = scene.open();
+    assert_eq!((life.shard.damage().len(), errors(&life)), (0, 0));
+    assert_eq!(life.run(read), lost);
+    assert_eq!(life.shard.damage().len(), 1);
+    life.run(async move |shard| shard.trim(id, Lba(0), 64).await).expect("trimmed");
+    life.flush(id);
+    assert!(life.shard.damage().is_empty(), "zeros are as good as data");
+}
+
+#[test]
+fn a_flush_that_could_not_write_keeps_failing_and_says_what_is_not_durable() {
+    let scene = Scene::new((2, 1), 32, &[80; 3]);
+    let life = scene.open();
+    let (id, other) = (life.volume("mail", 64), life.volume("other", 64));
+    life.write(id, 0, 8, 1);
+    life.flush(id);
+    life.write(id, 8, 8, 2);
+    scene.disks[0].vanish();
+    scene.disks[1].vanish();
+    for _ in 0..2 {
+        let error = life.run(async move |shard| shard.flush(id).await).expect_err("two members are gone");
+        assert_eq!(error.kind(), Kind::ReadOnly);
+        assert!(error.to_string().starts_with("volume 'mail' is durable up to number 1, "), "{error}");
+    }
+    assert_eq!(flush(&life, other), Ok(Number(0)), "it has nothing that could be lost");
+    let clear = life.run(async move |shard| shard.clear().await);
+    assert_eq!(clear.map_err(|error| error.kind()), Err(Kind::ReadOnly));
+}

@@ -12,6 +12,7 @@ mod blocking;
 pub mod buffer;
 pub mod deadline;
 pub mod file;
+pub mod image;
 pub mod io;
 pub mod open;
 mod uring;
@@ -19,6 +20,7 @@ mod uring;
 pub use buffer::Aligned;
 pub use deadline::Deadline;
 pub use file::{FileDevice, Kind};
+pub use image::Image;
 pub use io::{read_full, write_full};
 pub use open::{OpenMode, open};
 

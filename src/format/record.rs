@@ -4,10 +4,12 @@
 //! description: [`Record::draft`] gives the description blocks ([`Draft::blocks`]); when they are encoded
 //! like all other data, [`Draft::seal`] takes the witnesses of their rows and gives the header of every
 //! column ([`Headers::column`]). Reading one takes two steps as well: [`HeaderPart::decode`] gives what it
-//! takes to read and reconstruct the description blocks, [`HeaderPart::finish`] the record. How many rows a
+//! takes to read and reconstruct the description blocks, [`HeaderPart::finish`] the record, and
+//! [`HeaderPart::glimpse`] what can be told without the other members. How many rows a
 //! record takes, and how many blocks go into a room, is the business of [`Plan`].
 
 mod draft;
+mod glimpse;
 mod header;
 mod plan;
 mod rules;
@@ -16,6 +18,7 @@ mod stream;
 mod tests;
 
 pub use draft::{Draft, Headers};
+pub use glimpse::Glimpse;
 pub use header::{Expected, HeaderPart};
 pub use plan::Plan;
 

@@ -1,9 +1,10 @@
 //! What the command line takes.
 
-use crate::names::{SchemeName, VolumeName, parse_limit, parse_size};
+use crate::names::{SchemeName, VolumeName, parse_limit, parse_seconds, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Redundant block storage over disk files and block devices.
 #[derive(Parser)]
@@ -36,10 +37,18 @@ pub(crate) enum Command {
     Rebuild(Rebuild),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
     Clear(Status),
+    /// Show what one member holds: superblocks, chunks, records; reads only
+    Inspect(Inspect),
+    /// Measure the engine beside plain I/O on the same files
+    Bench(Bench),
     /// Show on temporary disk files what the engine does, and verify every step
     Demo(Demo),
     /// Run the engine on simulated members, with faults and crashes, and check its promise
     Sim(Sim),
+    /// Print a script that completes this command's words in a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
     /// Writes numbered steps until it is killed
     #[command(name = "__writer", hide = true)]
     Writer(Writer),
@@ -175,6 +184,37 @@ pub(crate) struct Rebuild {
 }
 
 #[derive(Args)]
+pub(crate) struct Inspect {
+    /// A file or block device
+    pub(crate) member: PathBuf,
+    /// List all chunks (the first 1024) and the records in them
+    #[arg(long)]
+    pub(crate) records: bool,
+    /// Show this chunk alone, and the records in it
+    #[arg(long, value_name = "N")]
+    pub(crate) chunk: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// k+m, mirror, mirror3, ... or stripe [default: 8+2]
+    #[arg(long)]
+    pub(crate) scheme: Option<SchemeName>,
+    /// Blank files and block devices, blank again afterwards [default: files in /dev/shm, removed afterwards]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) members: Vec<PathBuf>,
+    /// Size of members that do not exist or are blank files [default: 512M, less where there is less room]
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) size: Option<u64>,
+    /// How long each job runs at most
+    #[arg(long, default_value = "2", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
+    /// Measure only the rows with this in their names
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Option<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct Demo {
     /// A file or folder to work with [default: this program and the Rust toolchain]
     #[arg(long)]
@@ -195,6 +235,19 @@ pub(crate) struct Sim {
     /// Fail also when a kind of fault or event never happened
     #[arg(long)]
     pub(crate) require_all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub(crate) struct Man {
+    /// The directory that they go into, made if need be
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Args)]

@@ -1,11 +1,14 @@
 //! The paritas command.
 
+mod bench;
 mod clear;
 mod cli;
 mod demo;
 mod export;
 mod history;
 mod import;
+mod inspect;
+mod manual;
 mod members;
 mod mkfs;
 mod names;
@@ -51,8 +54,12 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Replace(args) => members::replace(&args),
         Command::Rebuild(args) => members::rebuild(&args),
         Command::Clear(args) => clear::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args, json),
         Command::Sim(args) => sim::run_seeds(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         Command::Writer(args) => writer::run(&args),
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Sizes end here: 2^63 bytes.
 const SIZE_MAX: u64 = 1 << 63;
@@ -39,6 +40,13 @@ pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
         0 => Err("a limit of nothing would never end".into()),
         limit => Ok(limit),
     }
+}
+
+/// A time in seconds, with a fraction perhaps.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok();
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| format!("'{text}' is no time in seconds such as 2 or 0.5"))
 }
 
 /// Bytes for people.

@@ -41,8 +41,8 @@ pub struct HeaderPart {
     plan: Plan,
     intervals: usize,
     changes: usize,
-    preamble: usize,
-    inline: Vec<u8>,
+    pub(super) preamble: usize,
+    pub(super) inline: Vec<u8>,
 }
 
 impl HeaderPart {
@@ -184,12 +184,7 @@ impl HeaderPart {
         let mut record = self.record.clone();
         // These counts are as hostile as all else: every interval and change is read from these bytes alone.
         let mut preamble = Reader::new("record description", reader.bytes("preamble", self.preamble)?);
-        record.intervals =
-            (0..self.intervals).map(|_| Interval::take(&mut preamble)).collect::<Result<_>>()?;
-        record.changes = (0..self.changes).map(|_| Change::take(&mut preamble)).collect::<Result<_>>()?;
-        if preamble.left() > 0 {
-            return Err(preamble.corrupt("changes", format_args!("{} bytes too many", preamble.left())));
-        }
+        (record.intervals, record.changes) = self.take_preamble(&mut preamble)?;
         let cells = usize::from(record.rows) * usize::from(record.scheme.k());
         record.entries.reserve_exact(cells);
         record.entries.resize(self.needs(), Entry { owner: Owner::Description, crc: 0 });
@@ -204,6 +199,16 @@ impl HeaderPart {
         reader.zeros_to_end()?;
         record.check_description(self.plan).map_err(|broken| reader.corrupt("description", broken))?;
         Ok(record)
+    }
+
+    /// Intervals and changes, which take all bytes of the reader.
+    pub(super) fn take_preamble(&self, reader: &mut Reader<'_>) -> Result<(Vec<Interval>, Vec<Change>)> {
+        let intervals = (0..self.intervals).map(|_| Interval::take(reader)).collect::<Result<_>>()?;
+        let changes = (0..self.changes).map(|_| Change::take(reader)).collect::<Result<_>>()?;
+        if reader.left() > 0 {
+            return Err(reader.corrupt("changes", format_args!("{} bytes too many", reader.left())));
+        }
+        Ok((intervals, changes))
     }
 }
 

@@ -379,3 +379,58 @@ fn identities_are_those_of_the_map_and_of_the_tree() {
     assert_eq!(page.identity(), Some(Identity { owner: 6, lba: Lba(7), birth: Number(0) }));
     assert_eq!(Owner::Fill.identity(), None);
 }
+
+/// What a member sees that has one column: the description blocks that lie in it.
+fn own(part: &HeaderPart, blocks: &[Vec<u8>]) -> Vec<(usize, Vec<u8>)> {
+    part.own_description().map(|(index, _)| (index, blocks[index].clone())).collect()
+}
+
+#[test]
+fn the_columns_tell_together_what_the_record_tells_and_each_a_part_of_it() {
+    for (k, m, rows, intervals) in
+        [(4, 2, 60, 3), (4, 2, 2, 1), (1, 2, 200, 2), (3, 0, 80, 200), (2, 1, 0, 1)]
+    {
+        let mut record = record(scheme(k, m), rows, intervals);
+        let (blocks, headers) = write(&mut record);
+        let mut seen = vec![None; record.entries.len()];
+        let mut preambles = 0;
+        for column in record.scheme.columns() {
+            let part = HeaderPart::decode(&headers.column(column).expect("present"), None).expect("sound");
+            let own = own(&part, &blocks);
+            let glimpse = part.glimpse(&own).expect("sound");
+            if let Some((intervals, changes)) = glimpse.preamble {
+                assert_eq!((&intervals, &changes), (&record.intervals, &record.changes));
+                preambles += 1;
+            }
+            if column.0 >= k && k > 1 {
+                assert!(own.is_empty());
+            }
+            glimpse.entries.into_iter().for_each(|(index, entry)| seen[index] = Some(entry));
+            let all: Vec<_> = blocks.iter().cloned().enumerate().collect();
+            let whole = part.glimpse(&all).expect("sound").entries;
+            let expected = record.entries.iter().copied().enumerate().skip(part.needs());
+            assert!(whole.into_iter().eq(expected), "{k}+{m}");
+        }
+        assert!(preambles > 0, "{k}+{m}");
+        for (entry, seen) in record.entries.iter().zip(seen).filter(|(entry, _)| entry.crc > 0) {
+            // Those that cross from one column's block into another's are told by nobody alone.
+            assert!(seen.is_none_or(|seen| seen == *entry));
+        }
+    }
+}
+
+#[test]
+fn a_description_block_that_is_damaged_counts_as_not_at_hand() {
+    let mut record = record(scheme(1, 1), 200, 2);
+    let (blocks, headers) = write(&mut record);
+    let part = HeaderPart::decode(&headers.column(Column(1)).expect("present"), None).expect("sound");
+    let mut own = own(&part, &blocks);
+    assert!(own.len() > 1 && own.len() == part.needs(), "a copy holds all of it");
+    let whole = part.glimpse(&own).expect("sound").entries.len();
+    own[0].1[9] ^= 1;
+    own.push((usize::MAX, blocks[0].clone()));
+    own.push((1, vec![0; 7]));
+    let less = part.glimpse(&own).expect("sound");
+    assert!(less.entries.len() < whole && !less.entries.is_empty());
+    assert!(less.preamble.is_some(), "it lies in the header");
+}

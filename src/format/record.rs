@@ -177,6 +177,15 @@ impl Record {
     pub fn entry(&self, row: u8, column: Column) -> &Entry {
         &self.entries[usize::from(row) * usize::from(self.scheme.k()) + usize::from(column.0)]
     }
+    /// The blocks of the `row`-th row behind the header that somebody may want, and where they are.
+    pub fn owners(&self, row: u8) -> impl Iterator<Item = (Owner, Place)> + '_ {
+        let at = self.row.plus(1 + u16::from(row));
+        let columns = (0..self.scheme.k()).map(Column);
+        let owned = columns.map(move |column| {
+            (self.entry(row, column).owner, Place { segment: self.segment, row: at, column })
+        });
+        owned.filter(|(owner, _)| owner.identity().is_some())
+    }
     /// The witness of a block in the `row`-th row behind the header.
     pub fn witness(&self, row: u8, column: Column) -> u64 {
         self.witnesses[usize::from(row) * usize::from(self.scheme.width()) + usize::from(column.0)]

@@ -1,8 +1,11 @@
 //! What keeps an array in order behind its users' backs: one job at a time works on the segments.
 
+mod losses;
 mod rebuild;
+mod scrub;
 
 pub use rebuild::{Pace, Rebuilt, rebuild};
+pub use scrub::{Scrub, scrub};
 
 use crate::commit::Core;
 use std::sync::Arc;

@@ -5,15 +5,15 @@
 //! the next checkpoint makes that durable. A crash before it leaves the old table and a free chunk: so a rebuild
 //! goes on where the last checkpoint was, and none is ever half of a column.
 
+use super::losses::losses;
 use crate::commit::Core;
 use crate::error::Result;
-use crate::format::record::Owner;
 use crate::format::superblock::{Job, JobKind, MemberState};
 use crate::format::tables::ColumnState;
 use crate::runtime::join_all;
 use crate::space::Lacking;
-use crate::stripe::{Refill, Refilled, Wanted};
-use crate::types::{BLOCK_U64, Column, Place, SegmentId};
+use crate::stripe::{Refill, Refilled};
+use crate::types::{BLOCK_U64, Column, SegmentId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,11 @@ pub struct Rebuilt {
 /// When the array takes no more writes, or its metadata is damaged.
 pub async fn rebuild(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
     let _maintenance = core.maintenance().await;
+    rebuild_alone(core, pace).await
+}
+
+/// [`rebuild`] for who has the right to maintain already.
+pub(super) async fn rebuild_alone(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
     let mut rebuild = Rebuild { core, pace, begun: core.env().clock.monotonic(), done: Rebuilt::default() };
     rebuild.run().await?;
     Ok(rebuild.done)
@@ -199,7 +204,7 @@ impl Rebuild<'_> {
 
     /// The table names the new chunks, unless that would give up what a member may still bring back.
     async fn adopt(&mut self, lacking: &Lacking, refills: &[Refill], refilled: &Refilled) -> Result<bool> {
-        let lost = self.losses(&refilled.at_risk).await?;
+        let lost = losses(self.core, &refilled.at_risk).await?;
         let stripes = self.core.stripes();
         if lost > 0 && self.may_return(lacking) {
             return Ok(false);
@@ -233,28 +238,6 @@ impl Rebuild<'_> {
                 ColumnState::Partial(_) | ColumnState::Absent => false,
             })
         })
-    }
-
-    /// Of the blocks in rows that are beyond repair, those that somebody wants and that cannot be read: they are
-    /// listed as damage.
-    async fn losses(&self, at_risk: &[(Owner, Place)]) -> Result<u64> {
-        let mut lost = 0;
-        for (owner, place) in at_risk {
-            let (Owner::Data { volume, lba, .. } | Owner::Moved { volume, lba, .. }) = *owner else {
-                continue;
-            };
-            let Some((pointer, birth)) = self.core.locate(volume, lba).await? else { continue };
-            if pointer.place != *place {
-                continue;
-            }
-            let identity = crate::types::Identity { owner: volume.0, lba, birth };
-            let read = self.core.stripes().read(&[Wanted { pointer, identity }]).await?;
-            if read.iter().any(Option::is_none) {
-                self.core.note_loss(volume, lba);
-                lost += 1;
-            }
-        }
-        Ok(lost)
     }
 
     fn report(&self, lacking: &Lacking) {

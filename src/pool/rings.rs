@@ -43,7 +43,13 @@ pub async fn read_rings(device: &dyn Device) -> Found {
 async fn read_slot(device: &dyn Device, offset: u64) -> Result<Superblock> {
     let failed = |error: DeviceError| Error::io(format!("superblock at byte {offset}: {error}"));
     let head = read_full(device, offset, BLOCK).await.map_err(failed)?;
-    let length = Superblock::encoded_len(&head)?;
+    let length = match Superblock::encoded_len(&head) {
+        // An empty slot is zeros; what is neither that nor a superblock was one, or never belonged there.
+        Err(_) if head.iter().any(|byte| *byte != 0) => {
+            return Err(Error::corrupt(format!("no superblock at byte {offset}")));
+        }
+        length => length?,
+    };
     if length <= BLOCK {
         return Superblock::decode(&head);
     }

@@ -39,7 +39,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 34] = [
+pub const EVENTS: [&str; 36] = [
     "short read",
     "short write",
     "read error",
@@ -69,6 +69,8 @@ pub const EVENTS: [&str; 34] = [
     "member replaced",
     "rebuild finished",
     "rebuild by hand",
+    "scrub by hand",
+    "healed by scrub",
     "checkpoint",
     "reconstructed",
     "healed",

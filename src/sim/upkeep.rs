@@ -65,12 +65,14 @@ impl Run {
         match what {
             0 => self.count("rebuild by hand", 1),
             1 => self.count("member failed by hand", 1),
+            2 => self.count("scrub by hand", 1),
             _ => self.count("replacement", 1),
         }
-        let new = (what > 1).then(|| self.new_disk());
+        let new = (what > 2).then(|| self.new_disk());
         spawner.spawn(async move {
             let outcome = match (what, new) {
                 (0, _) => shard.rebuild(Pace { bytes_per_second: Some(1 << 20) }).await.map(|_| ()),
+                (2, _) => shard.scrub().await.map(|_| ()),
                 (_, Some(new)) => match shard.replace_member(slot, new).await {
                     Ok(_) => shard.rebuild(Pace::default()).await.map(|_| ()),
                     Err(error) => Err(error),
@@ -150,9 +152,33 @@ impl Run {
                     .any(|column| trial.claim(lacking.segment, *column, &[], core.reserve()).is_some())
             })
         });
-        match left {
-            Some(lacking) => Err(format!("rebuild left {lacking:?}, although there is room")),
-            None => Ok(()),
+        if let Some(lacking) = left {
+            return Err(format!("rebuild left {lacking:?}, although there is room"));
         }
+        if self.rng.chance(1, 2) { self.clean(life) } else { Ok(()) }
+    }
+
+    /// A scrub heals everything: the next one finds nothing. Then no member is weaker than another.
+    fn clean(&mut self, life: &Life) -> Checked<()> {
+        let shard = life.shard.clone().expect("opened");
+        for round in 0..2 {
+            let handle = shard.clone();
+            let found = self
+                .finish(life, async move { handle.scrub().await })?
+                .map_err(|error| format!("scrub: {error}"))?;
+            if found.lost > 0 {
+                return Err(format!("scrub: {} blocks are lost", found.lost));
+            }
+            if round == 0 {
+                self.count("healed by scrub", found.healed + found.superblocks);
+            } else if found.healed + found.superblocks > 0 {
+                return Err(format!("scrub: {} blocks were left to a second one", found.healed));
+            }
+        }
+        self.forget_replaced(life);
+        if is_whole(&shard) && self.members.iter().all(|index| !self.disks[*index].is_gone()) {
+            self.weak.clear();
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod read;
 mod reconstruct;
 mod record;
 mod refill;
+mod scrub;
 mod verify;
 mod write;
 
@@ -15,6 +16,7 @@ pub use pack::{Fit, Head, Packed, Payload, pack, places};
 pub use read::Wanted;
 pub use record::{Found, View};
 pub use refill::{Refill, Refilled};
+pub use scrub::Scrubbed;
 
 use crate::codec::Codec;
 use crate::device::Device;

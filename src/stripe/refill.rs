@@ -145,7 +145,7 @@ impl Stripes {
                 pieces.push(block.unwrap_or_else(|| zeros.clone()));
             }
             if !complete {
-                done.at_risk.extend(owners(record, behind(index)));
+                done.at_risk.extend(record.owners(behind(index)));
             }
         }
     }
@@ -185,14 +185,4 @@ fn is_sound(record: &Record, row: u8, column: Column, block: &[u8]) -> bool {
     }
     let entry = record.entry(row, column);
     entry.owner.identity().is_none_or(|identity| pointer_crc(block, &identity) == entry.crc)
-}
-
-/// The blocks of a row that somebody may want, and where they are.
-fn owners(record: &Record, row: u8) -> impl Iterator<Item = (Owner, Place)> + '_ {
-    let at = record.row.plus(1 + u16::from(row));
-    let columns = (0..record.scheme.k()).map(Column);
-    let owned = columns.map(move |column| {
-        (record.entry(row, column).owner, Place { segment: record.segment, row: at, column })
-    });
-    owned.filter(|(owner, _)| owner.identity().is_some())
 }

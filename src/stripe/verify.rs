@@ -4,9 +4,9 @@ use super::{Stripes, View};
 use crate::checksum::witness;
 use crate::device::Aligned;
 use crate::error::Result;
-use crate::format::record::{HeaderPart, Record};
+use crate::format::record::{Expected, HeaderPart, Record};
 use crate::runtime::join_all;
-use crate::types::{BLOCK, Column, Row};
+use crate::types::{BLOCK, Column};
 
 /// Rows that are read at once: bounds the memory for the widest scheme.
 const ROWS_AT_ONCE: usize = 16;
@@ -22,19 +22,36 @@ impl Stripes {
         let rows = usize::from(record.rows);
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
             let count = ROWS_AT_ONCE.min(rows - first);
-            if !self.make_rows_whole(view, record, first, count).await {
+            if !self.mend_rows(view, record, first, count).await.is_empty() {
                 return Ok(false);
             }
         }
-        self.mend_headers(view, record, record.row).await?;
+        self.mend_headers(view, record).await?;
         Ok(true)
     }
 
+    /// Reads and verifies every block of a record on every member that can be read, as [`Stripes::make_whole`] does,
+    /// but goes on behind a row that cannot be reconstructed. Returns those rows, counted from behind the header.
+    ///
+    /// # Errors
+    /// When a header cannot be encoded again.
+    pub(super) async fn mend(&self, view: &View, record: &Record) -> Result<Vec<u8>> {
+        let rows = usize::from(record.rows);
+        let mut broken = Vec::new();
+        for first in (0..rows).step_by(ROWS_AT_ONCE) {
+            broken.extend(self.mend_rows(view, record, first, ROWS_AT_ONCE.min(rows - first)).await);
+        }
+        self.mend_headers(view, record).await?;
+        Ok(broken)
+    }
+
     /// What is read once and found good is what the rest is rebuilt from: a second read might not be as good.
-    async fn make_rows_whole(&self, view: &View, record: &Record, first: usize, count: usize) -> bool {
+    /// Returns the rows that cannot be reconstructed.
+    async fn mend_rows(&self, view: &View, record: &Record, first: usize, count: usize) -> Vec<u8> {
         let begin = record.row.plus(1 + u16::try_from(first).expect("a record's row"));
         let reads = view.scheme.columns().map(|column| self.span(view, column, begin, count));
         let spans = join_all(reads.collect()).await;
+        let mut broken = Vec::new();
         for index in 0..count {
             let row = u8::try_from(first + index).expect("a record's row");
             let (mut good, mut wrong) = (Vec::new(), Vec::new());
@@ -43,11 +60,17 @@ impl Stripes {
                     Some(block) if witness(block) == record.witness(row, column) => {
                         good.push((column, block))
                     }
-                    _ => wrong.push(column),
+                    found => {
+                        if found.is_some() {
+                            self.charge_checksum(view, column);
+                        }
+                        wrong.push(column);
+                    }
                 }
             }
             if good.len() < usize::from(view.scheme.k()) {
-                return false;
+                broken.push(row);
+                continue;
             }
             let at = begin.plus(u16::try_from(index).expect("a record's row"));
             for column in wrong.into_iter().filter(|column| self.is_in_use(view, *column)) {
@@ -57,23 +80,35 @@ impl Stripes {
                 let rebuilt =
                     self.codec(view.scheme).reconstruct(&available, &[column], &mut [block.as_mut()]);
                 if rebuilt.is_err() || witness(block.as_ref()) != record.witness(row, column) {
-                    return false;
+                    broken.push(row);
+                    break;
                 }
                 self.heal(view, at, column, block.freeze()).await;
             }
         }
-        true
+        broken
     }
 
-    async fn mend_headers(&self, view: &View, record: &Record, row: Row) -> Result<()> {
+    /// A header is as it must be when it says what the others say and names the chunk that it lies in. Those of
+    /// a column that was rebuilt name its new chunk, those of the others the old one: each is right.
+    async fn mend_headers(&self, view: &View, record: &Record) -> Result<()> {
         let width = usize::from(view.scheme.width());
         let described = usize::from(record.description_rows) * width;
-        let headers = record.draft()?.seal(&record.witnesses[..described])?;
+        let here = Record { columns: view.columns.clone(), ..record.clone() };
+        let headers = here.draft()?.seal(&record.witnesses[..described])?;
+        let (array, row) = (self.pool.identity().array, record.row);
         for column in view.scheme.columns().filter(|column| self.is_in_use(view, *column)) {
+            let expected = Expected { array, segment: view.segment, column, row };
             let found = self.raw(view, column, row).await;
-            let whole = headers.column(column)?;
-            if found.as_ref().is_none_or(|block| block[..] != whole[..]) {
-                debug_assert!(HeaderPart::decode(&whole, None).is_ok());
+            let part = found.and_then(|block| HeaderPart::decode(&block, Some(expected)).ok());
+            let at = usize::from(column.0);
+            let is_right = part.is_some_and(|part| {
+                part.record.sequence == record.sequence
+                    && part.record.nonce == record.nonce
+                    && part.record.columns[at] == view.columns[at]
+            });
+            if !is_right {
+                let whole = headers.column(column)?;
                 self.heal(view, row, column, Aligned::copy_of(&whole).freeze()).await;
             }
         }

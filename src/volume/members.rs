@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::layout::Geometry;
 use crate::limits::RING_BYTES;
-use crate::maintain::{Pace, Rebuilt};
+use crate::maintain::{Pace, Rebuilt, Scrub};
 use crate::runtime::{Owned, Ticket};
 use crate::types::Slot;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,28 @@ impl Array {
     /// As [`Array::rebuild`].
     pub async fn rebuild_async(&self, pace: Pace) -> Result<Rebuilt> {
         settle(self.start_rebuild(pace).await)
+    }
+
+    /// Rebuilds what is missing, then verifies every block of every member, parity, headers and superblocks too, and
+    /// heals what is wrong. Returns when it is done; [`Array::status`] says how far it is. If it is interrupted,
+    /// the next one goes on where it was.
+    ///
+    /// # Errors
+    /// When the array takes no more writes, or its metadata is damaged.
+    pub fn scrub(&self) -> Result<Scrub> {
+        settle(self.start_scrub().wait())
+    }
+
+    /// [`Array::scrub`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::scrub`].
+    pub async fn scrub_async(&self) -> Result<Scrub> {
+        settle(self.start_scrub().await)
+    }
+
+    fn start_scrub(&self) -> Ticket<Result<Scrub>> {
+        self.engine.start(async move |shard: Shard| shard.scrub().await)
     }
 
     fn start_rebuild(&self, pace: Pace) -> Ticket<Result<Rebuilt>> {

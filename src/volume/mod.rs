@@ -25,7 +25,7 @@ mod status;
 
 pub use crate::commit::Upkeep;
 pub use crate::format::superblock::JobKind;
-pub use crate::maintain::{Pace, Rebuilt};
+pub use crate::maintain::{Pace, Rebuilt, Scrub};
 pub use array::{Array, OpenOptions};
 pub use handle::Volume;
 pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};

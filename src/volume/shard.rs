@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::MemberState;
 use crate::format::tables::{DamageRecord, Tombstone};
 use crate::limits::{TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, WRITE_BLOCKS_MAX};
-use crate::maintain::{Pace, Rebuilt};
+use crate::maintain::{Pace, Rebuilt, Scrub};
 use crate::pool::{Candidate, Election};
 use crate::runtime::Env;
 use crate::types::{BLOCK, Lba, Number, Scheme, Slot, Uuid, VolumeId};
@@ -224,6 +224,14 @@ impl Shard {
     /// When the array takes no more writes, or its metadata is damaged.
     pub async fn rebuild(&self, pace: Pace) -> Result<Rebuilt> {
         crate::maintain::rebuild(&self.core, pace).await
+    }
+
+    /// Rebuilds what is missing, verifies everything and heals what is wrong; durable on return.
+    ///
+    /// # Errors
+    /// When the array takes no more writes, or its metadata is damaged.
+    pub async fn scrub(&self) -> Result<Scrub> {
+        crate::maintain::scrub(&self.core).await
     }
 
     /// Writes a checkpoint, so that opening has little to replay.

@@ -16,7 +16,7 @@ use crate::types::{BLOCK_U64, Scheme, Slot, Uuid};
 use std::path::{Path, PathBuf};
 
 /// How often an array that somebody writes meanwhile is looked at before what it says is believed.
-const LOOKS: usize = 4;
+const LOOKS: usize = 32;
 
 /// How an array is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -187,19 +187,22 @@ impl Status {
 
 async fn look(env: Env, place: &Path, name: Option<&str>) -> Result<Status> {
     let mut looks = 0;
+    let mut before = None;
     loop {
         looks += 1;
-        let Discovery { array, newest, quorum, members, notes } = discover(place, name).await?;
-        let found = Discovery { array, newest, quorum, members, notes };
-        let options = OpenOptions { read_only: true, array: Some(array), ..OpenOptions::default() };
+        let found = discover(place, name).await?;
+        let seen = (found.newest.epoch, found.newest.commit);
+        let options = OpenOptions { read_only: true, array: Some(found.array), ..OpenOptions::default() };
         let present = Present::of(&found);
         match Shard::open(env.clone(), found.readers(), options).await {
             Ok((shard, _)) => return Ok(status(shard.core(), &present, found.notes)),
-            // Somebody may write it, and what the superblock pointed to be gone by now.
-            Err(error) if looks == LOOKS || error.kind() == Kind::Refused => {
-                return Ok(unreadable(&found.newest, &present, found.notes, error));
+            // Somebody may write it, and what the superblock pointed to be gone by now: then that is not the newest.
+            Err(error) => {
+                if looks == LOOKS || before == Some(seen) || error.kind() == Kind::Refused {
+                    return Ok(unreadable(&found.newest, &present, found.notes, error));
+                }
+                before = Some(seen);
             }
-            Err(_) => {}
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Replace(Replace),
     /// Restore full redundancy with what is there; exit 1 when something is still missing
     Rebuild(Rebuild),
+    /// Verify every block of every member, and heal what is wrong
+    Scrub(Status),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
     Clear(Status),
     /// Show what one member holds: superblocks, chunks, records; reads only

@@ -53,6 +53,7 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Fail(args) => members::fail(&args),
         Command::Replace(args) => members::replace(&args),
         Command::Rebuild(args) => members::rebuild(&args),
+        Command::Scrub(args) => members::scrub(&args),
         Command::Clear(args) => clear::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -1,4 +1,4 @@
-//! `paritas fail`, `replace` and `rebuild`
+//! `paritas fail`, `replace`, `rebuild` and `scrub`
 
 use crate::cli;
 use crate::names::show_size;
@@ -6,7 +6,7 @@ use crate::outcome::{Exit, Failure, Report};
 use crate::progress;
 use crate::session::open_for_upkeep;
 use paritas::types::BLOCK_U64;
-use paritas::volume::{Array, JobKind, MemberHealth, Pace, Rebuilt};
+use paritas::volume::{Array, JobKind, MemberHealth, MemberStatus, Pace, Rebuilt, Status};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,11 +44,7 @@ pub(crate) fn replace(args: &cli::Replace) -> Result<Report, Failure> {
         true => format!("{is} took the place of {was}, but not all of it could be rebuilt"),
         false => format!("{is} took the place of {was}: {}", told(&work.rebuilt, start)),
     };
-    let exit = match (work.rebuilt.lost, stays) {
-        (1.., _) => Exit::Lost,
-        (0, true) => Exit::Reduced,
-        (0, false) => Exit::Done,
-    };
+    let exit = exit(work.rebuilt.lost > 0, stays);
     Ok(Report { exit, json: document, text })
 }
 
@@ -61,28 +57,69 @@ pub(crate) fn rebuild(args: &cli::Rebuild) -> Result<Report, Failure> {
     let mut document = json!({ "missing": work.rebuilt.missing });
     add(&mut document, &work, start);
     let mut text = told(&work.rebuilt, start);
-    let idle = status
-        .members
-        .iter()
-        .filter(|member| !matches!(member.health, MemberHealth::Active | MemberHealth::Spare));
-    let mut reduced = work.rebuilt.missing > 0;
-    for member in idle {
-        reduced = true;
-        let path = member.path.display();
-        text += &format!("\nmember {} ({path}) is not in use: replace it, or bring it back", member.slot);
-    }
+    let mut missing = idle(&status);
     if work.rebuilt.missing > 0 {
-        text += &format!(
-            "\n{} columns of segments are still missing: too few members have room for them",
+        missing.push(format!(
+            "{} columns of segments are still missing: too few members have room for them",
             work.rebuilt.missing
-        );
+        ));
     }
-    let exit = match (work.rebuilt.lost, reduced) {
-        (1.., _) => Exit::Lost,
-        (0, true) => Exit::Reduced,
-        (0, false) => Exit::Done,
+    missing.iter().for_each(|line| text += &format!("\n{line}"));
+    Ok(Report { exit: exit(work.rebuilt.lost > 0, !missing.is_empty()), json: document, text })
+}
+
+pub(crate) fn scrub(args: &cli::Status) -> Result<Report, Failure> {
+    let start = Instant::now();
+    let array = open_for_upkeep(args)?;
+    let done = watch(&array, "scrubbing", &[JobKind::Rebuild, JobKind::Scrub], || array.scrub())
+        .and_then(|scrub| array.status().map(|status| (scrub, status)));
+    let (scrub, status) = close_after(&array, done)?;
+    let healed = scrub.healed * BLOCK_U64;
+    let document = json!({
+        "read": scrub.read,
+        "written": scrub.written + healed,
+        "healed": healed,
+        "superblocks": scrub.superblocks,
+        "lost": scrub.lost * BLOCK_U64,
+        "reduced": scrub.reduced,
+        "seconds": start.elapsed().as_secs_f64(),
+    });
+    let mut text = format!("verified {} in {:.1} s", show_size(scrub.read), start.elapsed().as_secs_f64());
+    if scrub.healed > 0 {
+        text += &format!(", healed {}", show_size(healed));
+    }
+    if scrub.superblocks > 0 {
+        text += &format!(", wrote {} destroyed superblocks anew", scrub.superblocks);
+    }
+    if scrub.lost > 0 {
+        text += &format!("; {} are lost, see `paritas status`", show_size(scrub.lost * BLOCK_U64));
+    }
+    let mut missing = idle(&status);
+    if scrub.reduced > 0 {
+        missing
+            .push("some of the data has less redundancy than its scheme: too few members have room".into());
+    }
+    missing.iter().for_each(|line| text += &format!("\n{line}"));
+    let is_damaged = scrub.lost > 0 || !status.damage.is_empty();
+    Ok(Report { exit: exit(is_damaged, !missing.is_empty()), json: document, text })
+}
+
+fn exit(lost: bool, reduced: bool) -> Exit {
+    match (lost, reduced) {
+        (true, _) => Exit::Lost,
+        (false, true) => Exit::Reduced,
+        (false, false) => Exit::Done,
+    }
+}
+
+/// A line for each member that is not in use.
+fn idle(status: &Status) -> Vec<String> {
+    let in_use = |member: &&MemberStatus| matches!(member.health, MemberHealth::Active | MemberHealth::Spare);
+    let line = |member: &MemberStatus| {
+        let path = member.path.display();
+        format!("member {} ({path}) is not in use: replace it, or bring it back", member.slot)
     };
-    Ok(Report { exit, json: document, text })
+    status.members.iter().filter(|member| !in_use(member)).map(line).collect()
 }
 
 fn is_leaving(health: MemberHealth) -> bool {
@@ -105,23 +142,34 @@ pub(crate) struct Work {
 
 /// Rebuilds under a bar.
 pub(crate) fn watched(array: &Array, pace: Pace) -> Result<Work, paritas::error::Error> {
-    let bar = progress::bar("rebuilding", Some(0));
-    let rebuilt = thread::scope(|scope| {
-        let job = scope.spawn(|| array.rebuild(pace));
-        while !job.is_finished() {
+    let rebuilt = watch(array, "rebuilding", &[JobKind::Rebuild], || array.rebuild(pace))?;
+    Ok(Work { rebuilt, healed: array.status()?.work.healed * BLOCK_U64 })
+}
+
+/// Works under a bar that shows the first of these jobs that is under way.
+fn watch<T: Send>(
+    array: &Array,
+    what: &'static str,
+    kinds: &[JobKind],
+    work: impl FnOnce() -> Result<T, paritas::error::Error> + Send,
+) -> Result<T, paritas::error::Error> {
+    let bar = progress::bar(what, Some(0));
+    let done = thread::scope(|scope| {
+        let task = scope.spawn(work);
+        while !task.is_finished() {
             if !bar.is_hidden()
                 && let Ok(status) = array.status()
-                && let Some(job) = status.jobs.iter().find(|job| job.kind == JobKind::Rebuild)
+                && let Some(job) = status.jobs.iter().rfind(|job| kinds.contains(&job.kind))
             {
                 bar.set_length(job.total);
                 bar.set_position(job.done);
             }
             thread::sleep(TICK);
         }
-        job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     bar.finish_and_clear();
-    Ok(Work { rebuilt: rebuilt?, healed: array.status()?.work.healed * BLOCK_U64 })
+    done
 }
 
 fn add(document: &mut Value, work: &Work, start: Instant) {

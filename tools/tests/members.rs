@@ -158,3 +158,39 @@ fn a_replacement_that_is_not_waited_for_is_filled_by_rebuild() {
     bench.lose(2);
     assert!(bench.export("v") == padded(&data));
 }
+
+#[test]
+fn a_scrub_heals_whatever_lies_on_two_members_so_that_two_others_may_be_lost() {
+    let bench = Bench::new(6, "4+2");
+    let data = holey(10, 9 * MIB);
+    bench.import("v", &data);
+    for i in [1, 4] {
+        // Parity, headers, metadata, and most superblocks: the last two slots of a ring are spared.
+        bench.garbage(i, MIB, 10 * MIB);
+        bench.garbage(i, 63 * MIB, 3 * MIB / 4);
+    }
+    let done = expect(0, &["scrub", &bench.array(), "--json"]).json();
+    assert!(number(&done["healed"]) > 0 && number(&done["superblocks"]) > 0, "{done}");
+    assert_eq!(number(&done["lost"]), 0, "{done}");
+    let again = expect(0, &["scrub", &bench.array(), "--json"]).json();
+    assert_eq!((number(&again["healed"]), number(&again["superblocks"])), (0, 0), "{again}");
+    assert!(number(&again["read"]) > 9 * MIB as u64 / 4);
+    healthy(&bench);
+    bench.lose(0);
+    bench.lose(5);
+    assert!(bench.export("v") == padded(&data));
+}
+
+#[test]
+fn a_scrub_of_what_is_beyond_repair_lists_it() {
+    let bench = Bench::new(3, "2+1");
+    let data = common::noise(11, 4 * MIB);
+    bench.import("v", &data);
+    for i in [0, 1] {
+        bench.garbage(i, 3 * MIB / 2, MIB);
+    }
+    let done = expect(2, &["scrub", &bench.array(), "--json"]).json();
+    assert!(number(&done["lost"]) > 0, "{done}");
+    let status = expect(2, &["status", &bench.array(), "--json"]).json();
+    assert!(!status["damage"].as_array().expect("a list").is_empty(), "{status}");
+}

@@ -1,0 +1,123 @@
+//! Scrub: every block of every segment verified, parity, headers and superblocks too, and healed where it can be.
+//!
+//! It goes by segment numbers and says in the superblock how far it is, so that an interrupted one goes on there.
+//! What is written while it runs is new, and verified by the next one.
+
+use super::losses::losses;
+use super::rebuild::{Pace, rebuild_alone};
+use crate::commit::Core;
+use crate::error::Result;
+use crate::format::superblock::{Job, JobKind};
+use crate::limits::RING_SLOTS;
+use crate::runtime::join_all;
+use crate::types::{BLOCK_U64, SegmentId};
+use std::sync::Arc;
+
+/// Segments that are scrubbed at once.
+const AT_ONCE: usize = 4;
+/// Bytes read between two checkpoints: what a crash makes it do again.
+const CHECKPOINT_BYTES: u64 = 1 << 30;
+
+/// What a scrub found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Scrub {
+    /// Bytes of members that were read.
+    pub read: u64,
+    /// Blocks rewritten in place with their verified bytes.
+    pub healed: u64,
+    /// Copies of the superblock that were destroyed and are written anew.
+    pub superblocks: u64,
+    /// Bytes written, by rebuilding what was missing.
+    pub written: u64,
+    /// Blocks lost for good; data among them is in the damage list now.
+    pub lost: u64,
+    /// Columns of segments that are still missing, and records without a description left: what is there has
+    /// less redundancy than it should have.
+    pub reduced: u64,
+}
+
+/// Rebuilds what is missing, then verifies everything and heals what is wrong. Durable on return. An array that is
+/// closed meanwhile stops it between two segments.
+///
+/// # Errors
+/// When the array takes no more writes, or its metadata is damaged.
+pub async fn scrub(core: &Arc<Core>) -> Result<Scrub> {
+    let _maintenance = core.maintenance().await;
+    let stripes = core.stripes();
+    let healed_before = stripes.counters().healed;
+    let rebuilt = rebuild_alone(core, Pace::default()).await?;
+    let mut done =
+        Scrub { written: rebuilt.written, lost: rebuilt.lost, reduced: rebuilt.missing, ..Scrub::default() };
+    // All that is settled by now, also what was written a moment ago.
+    core.checkpoint().await?;
+    let (mut job, segments) = plan(core);
+    let mut unsaved = 0;
+    for group in segments.chunks(AT_ONCE) {
+        if core.is_ending() {
+            return Ok(done);
+        }
+        let scrubbing = group.iter().map(|(id, _)| stripes.scrub(*id));
+        for ((id, bytes), found) in group.iter().zip(join_all(scrubbing.collect()).await) {
+            // A segment that was freed meanwhile has nothing to verify.
+            if let Ok(found) = found {
+                done.lost += losses(core, &found.at_risk).await?;
+                done.reduced += found.indescribable;
+            }
+            done.read += bytes;
+            unsaved += bytes;
+            (job.done, job.next) = (job.done + bytes, SegmentId(id.0 + 1));
+        }
+        stripes.pool.set_job(job);
+        if stripes.pool.has_suspects() {
+            core.evict().await?;
+        }
+        if unsaved >= CHECKPOINT_BYTES {
+            core.checkpoint().await?;
+            unsaved = 0;
+        }
+    }
+    done.superblocks = core.mend_superblocks().await?;
+    stripes.pool.end_job(JobKind::Scrub);
+    core.checkpoint().await?;
+    done.healed = stripes.counters().healed - healed_before;
+    Ok(done)
+}
+
+/// What there is to scrub, going on from where an interrupted one was.
+fn plan(core: &Core) -> (Job, Vec<(SegmentId, u64)>) {
+    let pool = &core.stripes().pool;
+    let before = pool.job(JobKind::Scrub);
+    let from = before.map_or(SegmentId(0), |job| job.next);
+    let segments: Vec<(SegmentId, u64)> = core.stripes().space.with(|space| {
+        let settled = space.iter().filter(|(id, segment)| *id >= from && segment.is_settled());
+        settled
+            .map(|(id, segment)| {
+                let rows = u64::from(segment.rows) * segment.chunks().count() as u64;
+                (id, rows * BLOCK_U64)
+            })
+            .collect()
+    });
+    let left: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
+    let done = before.map_or(0, |job| job.done);
+    let job = Job { kind: JobKind::Scrub, done, total: done + left, next: from };
+    pool.set_job(job);
+    (job, segments)
+}
+
+impl Core {
+    /// Writes the superblock into every slot of every ring, if a copy was destroyed. Returns how many were.
+    async fn mend_superblocks(&self) -> Result<u64> {
+        let devices = self.stripes().pool.active();
+        let looks = devices.iter().map(|(_, device)| {
+            let device = device.clone();
+            async move { crate::pool::read_rings(device.as_ref()).await.damaged as u64 }
+        });
+        let damaged: u64 = join_all(looks.collect()).await.into_iter().sum();
+        if damaged > 0 {
+            for _ in 0..RING_SLOTS {
+                self.checkpoint().await?;
+            }
+        }
+        Ok(damaged)
+    }
+}

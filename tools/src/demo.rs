@@ -2,6 +2,7 @@
 
 use crate::cli::Demo;
 use crate::history;
+use crate::members::watched;
 use crate::names::show_size;
 use crate::outcome::{Exit, Failure, Report, say};
 use crate::pieces::{self, PIECE, fill};
@@ -9,7 +10,7 @@ use crate::progress;
 use crate::rot::rot;
 use paritas::error::Error;
 use paritas::types::{BLOCK, BLOCK_U64, Scheme};
-use paritas::volume::{Array, CreateOptions, MEMBER_BYTES_MIN, OpenOptions, State, Volume};
+use paritas::volume::{Array, CreateOptions, MEMBER_BYTES_MIN, OpenOptions, Pace, State, Upkeep, Volume};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -84,6 +85,8 @@ fn tell(args: &Demo, folder: &Path, story: &mut Story) -> Result<(), Failure> {
 
     heal(&place, &members, &data, story)?;
     lose(&place, &members, &data, bytes, story)?;
+    let members = replace(&place, members, story)?;
+    scrub(&place, &members, story)?;
     kill(&place, story)?;
 
     let array = open(&place)?;
@@ -91,14 +94,65 @@ fn tell(args: &Demo, folder: &Path, story: &mut Story) -> Result<(), Failure> {
     compare(&array.volume("more")?, &data)?;
     let state = array.status()?.state;
     array.close()?;
-    if state != State::Degraded {
-        return Err(Failure::lost(format!("the array is {state:?} and not degraded")));
+    if state != State::Healthy {
+        return Err(Failure::lost(format!("the array is {state:?} and not healthy")));
     }
     story.tell(
-        "Compared every byte of both volumes once more: all are exact. The array is degraded, as it says."
+        "Compared every byte of both volumes once more: all are exact. The array is healthy, as it says."
             .into(),
     );
     Ok(())
+}
+
+/// New files in the place of the two that are gone. Returns the members as they are then.
+fn replace(place: &Path, mut members: Vec<PathBuf>, story: &mut Story) -> Result<Vec<PathBuf>, Failure> {
+    let began = Instant::now();
+    let array = open_for_upkeep(place)?;
+    let mut written = 0;
+    for victim in VICTIMS {
+        let old = array.member(&members[victim])?;
+        members[victim] = place.join(format!("new{victim}"));
+        array.replace_member(old, &members[victim], false)?;
+        written += watched(&array, Pace::default())?.rebuilt.written;
+    }
+    let state = array.status()?.state;
+    array.close()?;
+    if state != State::Healthy {
+        return Err(Failure::lost(format!("after the rebuild the array is {state:?}")));
+    }
+    story.tell(format!(
+        "Put new disk files in their places and rebuilt {} onto them at {}: any two may be lost again.",
+        show_size(written),
+        rate(written, began)
+    ));
+    Ok(members)
+}
+
+/// Rot on a third member, in data, parity and headers alike, found and healed by a scrub.
+fn scrub(place: &Path, members: &[PathBuf], story: &mut Story) -> Result<(), Failure> {
+    let third = (0..members.len()).find(|i| !VICTIMS.contains(i)).expect("there are more than two");
+    let rotten = rot(&members[third], 5).map_err(file_error)?;
+    let array = open_for_upkeep(place)?;
+    let began = Instant::now();
+    let found = array.scrub()?;
+    let again = array.scrub()?;
+    array.close()?;
+    if found.healed == 0 || found.lost > 0 || again.healed > 0 {
+        return Err(Failure::lost(format!("the scrub found {found:?}, and then {again:?}")));
+    }
+    story.tell(format!(
+        "Overwrote {rotten} blocks on a third member with garbage and scrubbed: {} verified at {}, parity and \
+         headers too, {} of the blocks held something and were healed. A second scrub found nothing.",
+        show_size(found.read + again.read),
+        rate(found.read + again.read, began),
+        found.healed
+    ));
+    Ok(())
+}
+
+/// Opens the array for work on its members that the story asks for.
+fn open_for_upkeep(place: &Path) -> Result<Array, Error> {
+    Array::open(place, &OpenOptions { upkeep: Upkeep::OnDemand, ..OpenOptions::default() })
 }
 
 /// Rot on two members, found and healed by reading.
@@ -210,7 +264,7 @@ fn write_and_kill(place: &Path, after: u64, time: Duration) -> Result<u64, Failu
 }
 
 fn open(place: &Path) -> Result<Array, Error> {
-    Array::open(place, &OpenOptions::default())
+    Array::open(place, &OpenOptions { upkeep: Upkeep::Nothing, ..OpenOptions::default() })
 }
 
 #[allow(clippy::cast_precision_loss)] // A rate for people.

@@ -15,12 +15,20 @@ pub enum Bug {
     ParityUnverified,
     /// Replay forgets trims.
     TrimForgotten,
+    /// A block that the cleaner moved enters the map although it was overwritten meanwhile.
+    MoveOverwrites,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 5] =
-        [Bug::SkipFlush, Bug::HeaderUnchecked, Bug::ReuseEarly, Bug::ParityUnverified, Bug::TrimForgotten];
+    pub const ALL: [Bug; 6] = [
+        Bug::SkipFlush,
+        Bug::HeaderUnchecked,
+        Bug::ReuseEarly,
+        Bug::ParityUnverified,
+        Bug::TrimForgotten,
+        Bug::MoveOverwrites,
+    ];
 }
 
 /// The bugs planted in one engine.

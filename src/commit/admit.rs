@@ -1,39 +1,28 @@
-//! Admission: what is accepted will find its place (rule 13). ENOSPC is decided here, never later.
+//! Admission: what is accepted will find its place (rule 13). ENOSPC is decided here, by live blocks.
+//!
+//! A write takes room for good only with blocks that the map does not have: these are *claimed* until a
+//! checkpoint counts them. While the array is far from full every block is claimed unseen; near its capacity
+//! the map is asked, so that overwriting goes on for ever.
 
+use super::capacity::FILL_MAX;
 use super::core::Core;
-use crate::error::{Error, Kind, Result};
+use super::room::no_space;
+use crate::error::{Error, Result};
+use crate::format::page::{Key, TreeId};
 use crate::format::record::Change;
-use crate::space::{Reserve, runway_quota};
+use crate::log::Buffered;
+use crate::map::{Claim, Known, Tree};
+use crate::space::Purpose;
 use crate::types::{BLOCK, BLOCK_U64, Lba, Number, Scheme, VolumeId};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Rows of a batch that is sealed because it is full.
+/// Rows of a batch that is sealed because it is full, where chunks have as many.
 const BATCH_ROWS: u64 = 64;
 /// Changes and volumes of a batch at most: the description must fit beside the blocks of the widest scheme.
 const BATCH_CHANGES: usize = 32;
-/// Rows of a batch's share of records: headers, descriptions, rounding, at each segment it touches.
-const OVERHEAD_ROWS: u64 = 4;
-
-/// The chunks of each member that user data leaves for the next two checkpoints, and how many leaves a merge
-/// may touch so that one half of it is enough.
-pub(super) fn reserve(chunk_rows: u16, meta: Scheme, chunks_min: u32, members: usize) -> (Reserve, u64) {
-    let pages = pages_per_segment(chunk_rows, meta);
-    let smallest = u64::from(chunks_min / 16);
-    // The runway must hold it, and as much again for user data.
-    let most = (runway_quota(members) / 4) as u64;
-    // One segment is being filled, one holds the segment table.
-    let segments = (smallest / 2).min(most).max(64u64.div_ceil(pages) + 2);
-    let leaves = (segments - 2) * pages / 3;
-    let chunks = u32::try_from(2 * segments).unwrap_or(u32::MAX);
-    (Reserve(chunks), leaves.max(8))
-}
-
-fn pages_per_segment(chunk_rows: u16, meta: Scheme) -> u64 {
-    // A record of pages spends a header and at most two description rows on up to 33 rows.
-    let rows = u64::from(chunk_rows) - 3 * u64::from(chunk_rows).div_ceil(33).max(1);
-    rows.max(1) * u64::from(meta.k())
-}
+/// How often a write of new blocks that finds the array full lets everything be counted again.
+const RECOUNTS: usize = 16;
 
 /// What a call makes of a range: a hole, and blocks beside it.
 pub(crate) struct Step {
@@ -46,80 +35,120 @@ pub(crate) struct Step {
 }
 
 impl Core {
-    /// Leaves that the frozen overlay may touch.
+    /// Pages that merging the overlay may take; the rest of the checkpoint's reserve is for the page mover.
     pub(super) fn checkpoint_budget(&self) -> u64 {
-        self.leaves_max
+        self.pages_max - self.pages_max / 8
     }
 
-    /// Rows that a call of `blocks` blocks may need at most.
-    fn rows_for(&self, scheme: Scheme, blocks: u64) -> u64 {
-        let fit = self.stripes.space.with(|space| space.fit(scheme));
-        let data = blocks.div_ceil(u64::from(fit.k()));
-        data + data.div_ceil(8) + OVERHEAD_ROWS
-    }
-
-    /// Waits for room in the write buffer and on the members.
-    async fn admit(&self, scheme: Scheme, blocks: u64) -> Result<u64> {
-        let bytes = blocks * BLOCK_U64;
+    /// Waits for room in the write buffer.
+    async fn wait_for_buffer(&self, bytes: u64) -> Result<()> {
         loop {
             let listen = self.changed.listen();
             self.writable()?;
-            let buffered = self.log.with(|log| log.bytes());
-            if buffered == 0 || buffered + bytes <= self.config.write_buffer {
-                break;
+            if self.fits_buffer(bytes) {
+                return Ok(());
             }
             if self.log.with(|log| log.seal_all()) {
                 self.changed.notify_all();
+            }
+            if self.is_stalled() && self.is_exhausted() {
+                return Err(no_space());
             }
             if !self.flush_written().await {
                 listen.await;
             }
         }
-        let rows = self.rows_for(scheme, blocks);
-        if !self.has_room(scheme, rows) {
-            // What is dead becomes free with the next checkpoint.
-            if self.may_free() {
-                self.checkpoint().await?;
-            }
-            if !self.has_room(scheme, rows) {
-                return Err(Error::new(
-                    Kind::NoSpace,
-                    "the array is full: delete or trim something, or add members",
-                ));
-            }
-        }
-        Ok(rows)
     }
 
-    /// Whether a checkpoint may free chunks.
-    fn may_free(&self) -> bool {
-        let overlay = self.catalog.with(|catalog| !catalog.active.is_empty() || !catalog.frozen.is_empty());
-        overlay || self.stripes.space.with(|space| !space.dead().is_empty())
+    fn fits_buffer(&self, bytes: u64) -> bool {
+        let buffered = self.log.with(|log| log.bytes());
+        buffered == 0 || buffered + bytes <= self.config.write_buffer
     }
 
-    /// Whether everything promised and `rows` more rows of `scheme` fit beside the reserve.
-    fn has_room(&self, scheme: Scheme, rows: u64) -> bool {
-        let mut promised: Vec<(Scheme, u64)> = self.log.with(|log| log.promised_rows().collect());
-        match promised.iter_mut().find(|(other, _)| *other == scheme) {
-            Some((_, sum)) => *sum += rows,
-            None => promised.push((scheme, rows)),
-        }
-        self.stripes.space.with(|space| {
-            let usable = u64::from(space.chunk_rows()).saturating_sub(OVERHEAD_ROWS).max(1);
-            let mut segments = 0;
-            let mut widest = scheme;
-            for (scheme, rows) in promised {
-                segments += rows.div_ceil(usable);
-                if scheme.width() > widest.width() {
-                    widest = scheme;
-                }
+    /// Waits until a call that adds no live block can be accepted.
+    async fn admit(&self, scheme: Scheme, blocks: u64) -> Result<()> {
+        self.throttle(scheme, blocks).await;
+        loop {
+            self.wait_for_buffer(blocks * BLOCK_U64).await?;
+            self.wait_for_room(scheme, blocks).await?;
+            if self.fits_buffer(blocks * BLOCK_U64) {
+                return Ok(());
             }
-            segments <= space.free_segments(widest, self.reserve)
-        })
+        }
+    }
+
+    /// Waits until a write can be accepted. Returns how many of its blocks are new.
+    async fn admit_write(&self, volume: VolumeId, lba: Lba, blocks: u64) -> Result<Claim> {
+        let scheme = self.scheme(volume)?;
+        let mut recounts = 0;
+        loop {
+            self.admit(scheme, blocks).await?;
+            if self.is_roomy() || self.fill_with(scheme, blocks) <= FILL_MAX {
+                return Ok(Claim { blocks, guessed: true });
+            }
+            let trimmed = self.trimmed(volume)?;
+            let root = self.catalog.with(|catalog| catalog.root(volume));
+            let new = match self.count_new(scheme, volume, lba, blocks).await {
+                Err(_) if !self.is_root(volume, root) => continue,
+                counted => counted?,
+            };
+            if self.trimmed(volume)? != trimmed || !self.has_room(scheme, blocks, Purpose::Data) {
+                continue;
+            }
+            if new == 0 || self.fill_with(scheme, new) <= FILL_MAX {
+                return Ok(Claim { blocks: new, guessed: false });
+            }
+            let may_shrink =
+                self.catalog.with(|catalog| catalog.may_shrink()) || self.log.with(|log| log.may_shrink());
+            if !may_shrink || recounts == RECOUNTS {
+                return Err(no_space());
+            }
+            recounts += 1;
+            self.flush_all().await?;
+            self.checkpoint().await?;
+        }
+    }
+
+    /// Whether so much is free that there is no need to count.
+    fn is_roomy(&self) -> bool {
+        self.stripes.space.with(|space| space.is_roomy(self.reserves))
+    }
+
+    fn trimmed(&self, volume: VolumeId) -> Result<Number> {
+        self.catalog.with(|catalog| catalog.get(volume).map(|volume| volume.trimmed))
+    }
+
+    /// How many of these blocks neither the buffer nor the map has.
+    async fn count_new(&self, scheme: Scheme, volume: VolumeId, lba: Lba, blocks: u64) -> Result<u64> {
+        let mut ask: BTreeMap<Lba, Number> = BTreeMap::new();
+        let mut new = 0;
+        for at in (0..blocks).map(|index| lba.plus(index)) {
+            match self.buffered(scheme, volume, at) {
+                Some(Buffered::Data(_)) => {}
+                Some(Buffered::Hole) => new += 1,
+                None => match self.catalog.with(|catalog| catalog.lookup(volume, at)) {
+                    Known::At(..) => {}
+                    Known::Hole => new += 1,
+                    Known::AskTree(hidden) => {
+                        ask.insert(at, hidden);
+                    }
+                },
+            }
+        }
+        let root = self.catalog.with(|catalog| catalog.root(volume));
+        let tree = Tree::new(self, TreeId::Map(volume), root);
+        let range = (Key(lba.0, 0), Key(lba.0 + blocks, 0));
+        let limit = usize::try_from(blocks).unwrap_or(usize::MAX);
+        for (key, _) in tree.scan(range.0, range.1, limit).await?.entries {
+            if ask.get(&Lba(key.0)).is_some_and(|hidden| key.1 >= hidden.0) {
+                ask.remove(&Lba(key.0));
+            }
+        }
+        Ok(new + ask.len() as u64)
     }
 
     /// Flushes the members when something is written and waits for nothing else.
-    async fn flush_written(&self) -> bool {
+    pub(super) async fn flush_written(&self) -> bool {
         let ready = self.log.with(|log| !log.flushable().is_empty());
         ready && !self.stripes.pool.has_suspects() && self.flush_members().await
     }
@@ -134,35 +163,43 @@ impl Core {
         debug_assert!(blocks.iter().all(|block| block.len() == BLOCK));
         let scheme = self.scheme(volume)?;
         let count = blocks.len() as u64;
-        let rows = self.admit(scheme, count).await?;
+        let claim = self.admit_write(volume, lba, count).await?;
         let number = self.issue(volume, lba, count)?;
-        self.log.with(|log| log.write(scheme, volume, lba, number, blocks, rows));
+        self.log.with(|log| log.write(scheme, (volume, lba, number), blocks, claim));
         self.progress.with(|progress| progress.accepted += count * BLOCK_U64);
         self.seal_if_full(scheme);
         Ok(number)
     }
 
     /// Accepts what `compose` gives in the moment of acceptance, at most `blocks` blocks of it, under one number.
+    /// `new` is the first of them if they may be new to the map.
     pub(crate) async fn accept_step(
         &self,
         volume: VolumeId,
+        new: Option<Lba>,
         blocks: u64,
         compose: impl FnOnce() -> Step,
     ) -> Result<Number> {
         let scheme = self.scheme(volume)?;
-        let mut rows = self.admit(scheme, blocks).await?;
+        let mut claim = match new {
+            Some(lba) => self.admit_write(volume, lba, blocks).await?,
+            None => self.admit(scheme, blocks).await.map(|()| Claim::default())?,
+        };
         let Step { range: (first, span), hole, runs } = compose();
         debug_assert!(runs.iter().flat_map(|(_, blocks)| blocks).all(|block| block.len() == BLOCK));
         let number = self.issue(volume, first, span)?;
         let stored: usize = runs.iter().map(|(_, blocks)| blocks.len()).sum();
         self.progress.with(|progress| progress.accepted += stored as u64 * BLOCK_U64);
+        if hole.is_some() {
+            self.catalog.with(|catalog| catalog.get_mut(volume).map(|volume| volume.trimmed = number))?;
+        }
         self.log.with(|log| {
             if let Some((lba, blocks)) = hole {
                 let trim = Change::Trim { volume, number, lba, blocks };
-                log.change(scheme, trim, std::mem::take(&mut rows));
+                log.change(scheme, trim);
             }
             for (lba, blocks) in runs {
-                log.write(scheme, volume, lba, number, blocks, std::mem::take(&mut rows));
+                log.write(scheme, (volume, lba, number), blocks, std::mem::take(&mut claim));
             }
         });
         self.seal_if_full(scheme);
@@ -172,9 +209,10 @@ impl Core {
     /// Accepts a trim under one number.
     pub(crate) async fn accept_trim(&self, volume: VolumeId, lba: Lba, blocks: u64) -> Result<Number> {
         let scheme = self.scheme(volume)?;
-        let rows = self.admit(scheme, 0).await?;
+        self.admit(scheme, 0).await?;
         let number = self.issue(volume, lba, blocks)?;
-        self.log.with(|log| log.change(scheme, Change::Trim { volume, number, lba, blocks }, rows));
+        self.catalog.with(|catalog| catalog.get_mut(volume).map(|volume| volume.trimmed = number))?;
+        self.log.with(|log| log.change(scheme, Change::Trim { volume, number, lba, blocks }));
         self.seal_if_full(scheme);
         Ok(number)
     }
@@ -187,10 +225,10 @@ impl Core {
         if blocks < old {
             self.accept_trim(volume, Lba(blocks), old - blocks).await?;
         }
-        let rows = self.admit(scheme, 0).await?;
+        self.admit(scheme, 0).await?;
         let number = self.issue(volume, Lba(0), 0)?;
         self.catalog.with(|catalog| catalog.get_mut(volume).map(|volume| volume.blocks = blocks))?;
-        self.log.with(|log| log.change(scheme, Change::Resize { volume, number, blocks }, rows));
+        self.log.with(|log| log.change(scheme, Change::Resize { volume, number, blocks }));
         self.seal_if_full(scheme);
         Ok(number)
     }
@@ -206,9 +244,9 @@ impl Core {
     }
 
     fn seal_if_full(&self, scheme: Scheme) {
-        let k = self.stripes.space.with(|space| space.fit(scheme)).k();
+        let (k, rows) = self.stripes.space.with(|space| (space.fit(scheme).k(), space.chunk_rows()));
         self.log.with(|log| {
-            if log.open_blocks(scheme) >= BATCH_ROWS * u64::from(k)
+            if log.open_blocks(scheme) >= BATCH_ROWS.min(rows.into()) * u64::from(k)
                 || log.open_preamble(scheme) >= BATCH_CHANGES
             {
                 log.seal(scheme);

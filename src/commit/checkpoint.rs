@@ -13,6 +13,7 @@
 //! An attempt that fails before 6 changes nothing: its pages are dead, the cut is kept for the next attempt.
 
 use super::core::Core;
+use super::moves::Touches;
 use super::sink::{Counts, Sink};
 use crate::error::{Error, Result};
 use crate::format::page::{Key, TreeId, Value};
@@ -61,6 +62,8 @@ struct Outcome {
     freed: Vec<SegmentId>,
     /// The change of the damage list up to which it was written.
     damage_version: Option<u64>,
+    /// Pages that it wrote anew to empty segments of pages.
+    touches: Touches,
 }
 
 impl Core {
@@ -116,7 +119,7 @@ impl Core {
             volumes,
             segments: space
                 .iter()
-                .filter(|(_, segment)| segment.purpose == Purpose::Data && !segment.is_settled())
+                .filter(|(_, segment)| segment.purpose.is_log() && !segment.is_settled())
                 .map(|(id, segment)| (id, segment.record(id)))
                 .collect(),
             dirty: space.take_dirty(),
@@ -150,15 +153,16 @@ impl Core {
     ) -> Result<(Outcome, Vec<Counts>)> {
         let last = self.stripes.pool.superblock().checkpoint;
         let generation = last.generation + 1;
+        let touches = self.touches.with(|touches| touches.clone());
         let ids: Vec<VolumeId> = self.catalog.with(|catalog| catalog.iter().map(|(id, _)| id).collect());
         let mut volumes = BTreeMap::new();
         for id in ids {
-            if let Some(merged) = self.merge_volume(id, generation, sink, counts).await? {
+            if let Some(merged) = self.merge_volume(id, generation, &touches, sink, counts).await? {
                 volumes.insert(id, merged);
             }
         }
-        let volume_root = self.write_volumes(&last, cut, &volumes, generation, sink).await?;
-        let (damage_root, damage_version) = self.write_damage(&last, generation, sink).await?;
+        let volume_root = self.write_volumes(&last, cut, &volumes, generation, &touches, sink).await?;
+        let (damage_root, damage_version) = self.write_damage(&last, generation, &touches, sink).await?;
         sink.finish().await?;
         for (segment, change) in std::mem::take(&mut sink.counts) {
             *counts.entry(segment).or_default() += change;
@@ -185,7 +189,7 @@ impl Core {
                 .collect();
             let later = space
                 .iter()
-                .filter(|(id, segment)| *id >= cut.next && segment.purpose == Purpose::Data)
+                .filter(|(id, segment)| *id >= cut.next && segment.purpose.is_log())
                 .flat_map(|(_, segment)| segment.chunks().collect::<Vec<_>>());
             let mut runway: BTreeSet<ChunkAddress> = later.collect();
             runway.extend(space.plan_runway(&freed, &runway));
@@ -203,7 +207,7 @@ impl Core {
             boot,
             runway,
         };
-        Ok((Outcome { checkpoint, volumes, freed, damage_version }, applied))
+        Ok((Outcome { checkpoint, volumes, freed, damage_version, touches }, applied))
     }
 
     /// Merges one volume's part of the frozen overlay; `None` when nothing of it changes.
@@ -211,6 +215,7 @@ impl Core {
         &self,
         id: VolumeId,
         generation: u64,
+        touches: &Touches,
         sink: &mut Sink<'_>,
         counts: &mut Counts,
     ) -> Result<Option<Merged>> {
@@ -229,10 +234,11 @@ impl Core {
             let tombstones = volume.tombstones.iter().chain(layer.trims()).copied().collect();
             (updates, Merged { root: volume.root, used: volume.used, tombstones })
         });
-        if updates.is_empty() && merged.tombstones.is_empty() {
+        let tree_id = TreeId::Map(id);
+        let touched = keys(touches, tree_id);
+        if updates.is_empty() && merged.tombstones.is_empty() && touched.is_empty() {
             return Ok(None);
         }
-        let tree_id = TreeId::Map(id);
         let mut out: i64 = 0;
         let mut broken = None;
         let mut replaced = |_: Key, value: Value| match Pointer::from_value(&value) {
@@ -243,7 +249,7 @@ impl Core {
             Err(error) => broken = Some(error),
         };
         merged.root = Tree::new(self, tree_id, merged.root)
-            .merge_map(sink, generation, &updates, &mut replaced)
+            .merge_map(sink, generation, &updates, &touched, &mut replaced)
             .await?;
         let mut leaves = TRIM_LEAVES;
         while let Some(stone) = merged.tombstones.first_mut() {
@@ -288,6 +294,7 @@ impl Core {
         cut: &Cut,
         volumes: &BTreeMap<VolumeId, Merged>,
         generation: u64,
+        touches: &Touches,
         sink: &mut Sink<'_>,
     ) -> Result<Option<Root>> {
         let wanted: BTreeMap<Key, Value> = self.catalog.with(|catalog| {
@@ -314,22 +321,25 @@ impl Core {
             });
             rows.flat_map(|row| row.entries()).collect()
         });
-        self.rewrite(TreeId::Volumes, last.volumes, &wanted, generation, sink).await
+        self.rewrite((TreeId::Volumes, last.volumes), &wanted, generation, touches, sink).await
     }
 
     async fn write_damage(
         &self,
         last: &Checkpoint,
         generation: u64,
+        touches: &Touches,
         sink: &mut Sink<'_>,
     ) -> Result<(Option<Root>, Option<u64>)> {
         let wanted: Option<(u64, BTreeMap<Key, Value>)> = self.catalog.with(|catalog| {
-            let version = catalog.damage.unsaved()?;
+            let touched = touches.contains_key(&TreeId::Damage).then(|| catalog.damage.version());
+            let version = catalog.damage.unsaved().or(touched)?;
             Some((version, catalog.damage.values().map(|record| record.entry()).collect()))
         });
         match wanted {
             Some((version, wanted)) => {
-                let root = self.rewrite(TreeId::Damage, last.damage, &wanted, generation, sink).await?;
+                let tree = (TreeId::Damage, last.damage);
+                let root = self.rewrite(tree, &wanted, generation, touches, sink).await?;
                 Ok((root, Some(version)))
             }
             None => Ok((last.damage, None)),
@@ -339,10 +349,10 @@ impl Core {
     /// Makes a small table say exactly what is wanted, rewriting only the pages that differ.
     async fn rewrite(
         &self,
-        id: TreeId,
-        root: Option<Root>,
+        (id, root): (TreeId, Option<Root>),
         wanted: &BTreeMap<Key, Value>,
         generation: u64,
+        touches: &Touches,
         sink: &mut Sink<'_>,
     ) -> Result<Option<Root>> {
         let tree = Tree::new(self, id, root);
@@ -360,7 +370,7 @@ impl Core {
             }
         }
         let updates: Vec<_> = updates.into_iter().collect();
-        tree.merge(sink, generation, &updates, &mut |_, _| {}).await
+        tree.merge(sink, generation, &updates, &keys(touches, id), &mut |_, _| {}).await
     }
 
     async fn write_segments(
@@ -388,7 +398,7 @@ impl Core {
                 if segment.purpose == Purpose::Boot {
                     continue;
                 }
-                let later = id >= cut.next && segment.purpose == Purpose::Data;
+                let later = id >= cut.next && segment.purpose.is_log();
                 if freed.contains(&id) {
                     updates.extend(segment.record(id).entries().into_iter().map(|(key, _)| (key, None)));
                 } else if !later {
@@ -415,7 +425,7 @@ impl Core {
         }
         let root = if fresh { None } else { last.segments };
         let tree = Tree::new(self, TreeId::Segments, root);
-        let root = tree.merge(&mut sink, generation, &updates, &mut |_, _| {}).await?;
+        let root = tree.merge(&mut sink, generation, &updates, &[], &mut |_, _| {}).await?;
         sink.finish().await?;
         let counts = std::mem::take(&mut sink.counts);
         self.stripes.space.with(|space| space.count(&counts))?;
@@ -445,7 +455,7 @@ impl Core {
     }
 
     fn release(&self, outcome: Outcome) {
-        let Outcome { checkpoint, volumes, freed, damage_version } = outcome;
+        let Outcome { checkpoint, volumes, freed, damage_version, touches } = outcome;
         let pointers: Vec<SegmentId> = self.catalog.with(|catalog| {
             let frozen = std::mem::take(&mut catalog.frozen);
             for (id, merged) in volumes {
@@ -471,6 +481,14 @@ impl Core {
             frozen.pointers().map(|pointer| pointer.place.segment).collect()
         });
         self.cut.with(|cut| *cut = None);
+        self.touches.with(|left| {
+            for (tree, done) in touches {
+                if let Some(keys) = left.get_mut(&tree) {
+                    keys.retain(|key| !done.contains(key));
+                }
+            }
+            left.retain(|_, keys| !keys.is_empty());
+        });
         self.stripes.space.with(|space| {
             for segment in pointers {
                 space.pend(segment, -1);
@@ -485,6 +503,11 @@ impl Core {
         self.progress.with(|progress| progress.checkpoints += 1);
         self.changed.notify_all();
     }
+}
+
+/// The keys of one tree whose leaves are to be written anew.
+fn keys(touches: &Touches, tree: TreeId) -> Vec<Key> {
+    touches.get(&tree).into_iter().flatten().copied().collect()
 }
 
 /// The columns of a record as a reader sees them.

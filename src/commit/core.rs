@@ -2,12 +2,14 @@
 //! touches a part of its state in a closure, and no borrow outlives an await.
 
 use super::checkpoint::Cut;
+use super::moves::{Moves, Touches};
+use super::room::Supply;
 use crate::error::{Error, Kind, Result};
 use crate::format::tables::{DamageCause, DamageRecord};
 use crate::log::{Buffered, Log};
 use crate::map::{Catalog, PageCache, Volume};
 use crate::runtime::{Env, Owned, Signal};
-use crate::space::Reserve;
+use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, VolumeId};
 use crate::zoo::Bugs;
@@ -65,6 +67,10 @@ pub struct Progress {
     pub rebuilds: u64,
     /// User bytes accepted since the array was opened.
     pub accepted: u64,
+    /// Blocks that the cleaner moved since the array was opened.
+    pub moved_blocks: u64,
+    /// Segments that the cleaner emptied and whose chunks are free again.
+    pub cleaned_segments: u64,
 }
 
 /// Where the segment table's and the checkpoint's own records go.
@@ -88,9 +94,15 @@ pub struct Core {
     pub(super) reformed: Signal,
     pub(super) config: Config,
     pub(super) nonce: Nonce,
-    pub(super) reserve: Reserve,
-    /// Leaves that the overlay may touch before it is merged.
-    pub(super) leaves_max: u64,
+    pub(super) reserves: Reserves,
+    /// Who waits for room and who makes it.
+    pub(super) supply: Owned<Supply>,
+    /// What the cleaner has under way.
+    pub(super) moves: Owned<Moves>,
+    /// Pages that the next checkpoint writes anew.
+    pub(super) touches: Owned<Touches>,
+    /// Pages that a checkpoint may write.
+    pub(super) pages_max: u64,
     /// What the checkpoint being written covers; kept when an attempt fails.
     pub(super) cut: Owned<Option<Cut>>,
     pub(super) read_only: bool,
@@ -141,7 +153,7 @@ impl Core {
     }
 
     /// The scheme of a volume's stream.
-    pub(super) fn scheme(&self, volume: VolumeId) -> Result<Scheme> {
+    pub(crate) fn scheme(&self, volume: VolumeId) -> Result<Scheme> {
         self.catalog.with(|catalog| catalog.get(volume).map(|volume| volume.scheme))
     }
 
@@ -165,6 +177,25 @@ impl Core {
     pub(crate) fn wake_for_suspects(&self) {
         if !self.read_only && self.stripes.pool.has_suspects() {
             self.changed.notify_all();
+        }
+    }
+
+    /// Something changed that somebody may wait for.
+    pub(crate) fn changed(&self) -> &Signal {
+        &self.changed
+    }
+
+    /// What is kept free.
+    pub(crate) fn reserves(&self) -> Reserves {
+        self.reserves
+    }
+
+    /// The cleaner emptied segments, and their chunks are free: a rebuild that found no room may go on.
+    pub(crate) fn note_cleaned(&self, segments: u64) {
+        self.progress.with(|progress| progress.cleaned_segments += segments);
+        let lacking = self.stripes.space.with(|space| !space.lacking(SegmentId(u64::MAX)).is_empty());
+        if segments > 0 && lacking {
+            self.reformed.notify_all();
         }
     }
 
@@ -222,7 +253,7 @@ impl Core {
         durable.map(|()| cleared)
     }
 
-    /// Flushes everything, writes a last checkpoint and stops the writer.
+    /// Flushes everything, writes a last checkpoint and stops the writer and the cleaner.
     ///
     /// # Errors
     /// When something accepted could not be made durable.
@@ -231,12 +262,20 @@ impl Core {
         self.reformed.notify_all();
         let _maintenance = self.maintenance().await;
         if !self.read_only {
-            self.flush_all().await?;
-            self.checkpoint().await?;
+            self.rest(true).await;
+            if let Err(error) = self.settle_all().await {
+                self.rest(false).await;
+                return Err(error);
+            }
         }
         self.progress.with(|progress| progress.closed = true);
         self.changed.notify_all();
         Ok(())
+    }
+
+    async fn settle_all(&self) -> Result<()> {
+        self.flush_all().await?;
+        self.checkpoint().await
     }
 
     /// The right to work on the segments in the background: one job at a time.
@@ -263,11 +302,6 @@ impl Core {
     /// Resolves when the members in use have changed, or the array is being closed.
     pub(crate) fn reformed(&self) -> crate::runtime::Listen {
         self.reformed.listen()
-    }
-
-    /// Chunks of each member that jobs leave alone.
-    pub(crate) fn reserve(&self) -> Reserve {
-        self.reserve
     }
 
     /// The number known durable, to be told in records.

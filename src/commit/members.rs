@@ -162,7 +162,9 @@ impl Core {
         self.sync_members();
         let given_up = self.log.with(|log| log.start_over());
         self.give_up(given_up);
+        self.give_up(self.cancel_moves());
         self.abandon_streams();
+        self.note_change();
         Ok(())
     }
 
@@ -195,10 +197,12 @@ impl Core {
                     .filter(|stream| stream.segment.is_some_and(|segment| lacking.contains(&segment)));
                 streams.filter_map(|stream| stream.segment.take()).collect()
             });
+            let moves = self.leave_moves(&lacking);
             self.stripes.space.with(|space| {
-                dropped.into_iter().chain(pages).for_each(|segment| space.seal(segment));
+                dropped.into_iter().chain(pages).chain(moves).for_each(|segment| space.seal(segment));
             });
         }
+        self.until_moved().await?;
         self.flush_all().await?;
         self.checkpoint().await
     }

@@ -2,6 +2,7 @@
 //! writer, its checkpoint, its way back after a crash.
 
 mod admit;
+mod capacity;
 mod check;
 mod checkpoint;
 mod core;
@@ -9,11 +10,16 @@ mod edit;
 mod lookup;
 mod members;
 mod mount;
+mod moves;
 mod pages;
+mod room;
 mod sink;
 mod writer;
 
 pub use self::core::{Config, Core, Progress};
 pub(crate) use admit::{Step, check_range};
+pub(crate) use capacity::{FILL_MAX, blocks_per_segment};
 pub(crate) use edit::Editing;
 pub use mount::{CreateOptions, OpenOptions, Upkeep, create, open};
+pub(crate) use moves::{Candidate, Moved, Moving};
+pub(crate) use room::Shortage;

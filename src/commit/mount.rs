@@ -6,10 +6,12 @@
 //! checkpoint stays the root, and what it says the log entered is not overwritten, until the new one is
 //! durable.
 
-use super::admit::reserve;
+use super::capacity::reserves;
 use super::checkpoint::addresses;
 use super::core::{Config, Core, Progress};
 use super::members::MEMBER_CHUNKS_MIN;
+use super::moves::{Moves, Touches};
+use super::room::Supply;
 use crate::device::{Aligned, Deadline, Device, DeviceError, write_full};
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId, Value};
@@ -244,8 +246,8 @@ fn assemble(
     }
     let there = newest.members.iter().filter(|record| record.state != MemberState::Removed);
     let smallest = there.map(|record| record.chunks).min().unwrap_or(0);
-    let (reserve, leaves_max) =
-        reserve(space.chunk_rows(), newest.meta_scheme, smallest, newest.members.len());
+    let (reserves, pages_max) =
+        reserves(space.chunk_rows(), newest.meta_scheme, smallest, newest.members.len());
     let pool = Arc::new(Pool::new(newest.clone(), devices));
     space.keep_active(&pool.active().into_iter().map(|(slot, _)| slot).collect());
     for (slot, candidate) in (0u8..).map(Slot).zip(&election.members) {
@@ -268,8 +270,11 @@ fn assemble(
         changed: Signal::new(),
         reformed: Signal::new(),
         config,
-        reserve,
-        leaves_max,
+        reserves,
+        supply: Owned::new(Supply::default()),
+        moves: Owned::new(Moves::default()),
+        touches: Owned::new(Touches::new()),
+        pages_max,
         read_only: options.read_only,
     }))
 }
@@ -308,8 +313,10 @@ impl Core {
         let catalog = Catalog::new(volumes, damage, checkpoint.next_volume)?;
         self.catalog.with(|slot| *slot = catalog);
         let starts = unsealed.clone();
-        let replayed = replay(&self.stripes, &checkpoint, starts, &numbers).await?;
-        self.take_over(&checkpoint, unsealed, replayed)
+        let mut replayed = replay(&self.stripes, &checkpoint, starts, &numbers).await?;
+        let moves = std::mem::take(&mut replayed.moves);
+        self.take_over(&checkpoint, unsealed, replayed)?;
+        self.replay_moves(&moves).await
     }
 
     /// Loads the segment table. Returns the segments that may have grown, and from which row.
@@ -395,8 +402,7 @@ impl Core {
                 for change in &chapter.changes {
                     match *change {
                         Change::Trim { volume, number, lba, blocks } => {
-                            lost.extend(catalog.active.trim(volume, number, lba, blocks));
-                            catalog.damage.mend(volume, lba, blocks);
+                            lost.extend(catalog.trim(volume, number, lba, blocks));
                         }
                         Change::Resize { volume, blocks, .. } => {
                             if let Some(volume) = catalog.entry(volume) {
@@ -408,8 +414,7 @@ impl Core {
                 }
                 for (lba, birth, pointer) in &chapter.blocks {
                     gained.push(*pointer);
-                    lost.extend(catalog.active.insert(chapter.volume, *lba, *birth, *pointer));
-                    catalog.damage.mend(chapter.volume, *lba, 1);
+                    lost.extend(catalog.write(chapter.volume, *lba, *birth, *pointer));
                 }
                 if let Some(volume) = catalog.entry(chapter.volume) {
                     volume.issued = chapter.through;

@@ -98,7 +98,7 @@ impl<'a> Sink<'a> {
             .core
             .stripes
             .space
-            .with(|space| space.open(scheme, self.purpose, self.core.reserve))
+            .with(|space| space.open(scheme, self.purpose, self.core.reserves))
             .ok_or_else(|| {
                 Error::new(Kind::NoSpace, "no free chunks are left for the metadata of a checkpoint")
             })?;
@@ -130,7 +130,7 @@ impl<'a> Sink<'a> {
         };
         let places: Vec<(u8, Column)> = (0..open.payload.len()).map(|index| open.place(index)).collect();
         let packed = pack(head, &open.payload, &places, &self.core.stripes.codec(open.scheme))?;
-        if !self.core.stripes.write(packed).await {
+        if !self.core.stripes.write(packed, self.purpose).await {
             return Err(Error::io("a member failed under a checkpoint"));
         }
         self.core.stripes.space.with(|space| space.apply(open.segment, row.0 + u16::from(rows) + 1));

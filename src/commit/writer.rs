@@ -5,6 +5,7 @@
 //! is raised and durable on the rest, and every batch still in memory is written again elsewhere.
 
 use super::core::Core;
+use super::room::no_space;
 use crate::error::{Error, Kind, Result};
 use crate::format::record::Plan;
 use crate::format::record::{Change, Interval, Owner, Record};
@@ -37,6 +38,11 @@ impl Core {
             match self.work().await {
                 Ok(true) => {}
                 Ok(false) => listen.await,
+                // No room for a checkpoint or for what was accepted: calls fail, the array does not.
+                Err(error) if error.kind() == Kind::NoSpace => {
+                    self.set_stalled(true);
+                    listen.await;
+                }
                 Err(error) => {
                     self.fail(&error);
                     return;
@@ -58,13 +64,21 @@ impl Core {
         if self.progress.with(|progress| progress.halted) {
             return Ok(false);
         }
-        let Some((scheme, id, batch)) = self.log.with(|log| log.next_to_write()) else { return Ok(false) };
-        let Some(records) = self.place(scheme, id, &batch).await? else { return Ok(true) };
+        let Some((scheme, id, batch)) = self.log.with(|log| log.next_to_write()) else {
+            self.set_stalled(false);
+            return Ok(false);
+        };
+        let Some(purpose) = self.secure(scheme, &batch) else {
+            self.set_stalled(true);
+            return Ok(false);
+        };
+        self.set_stalled(false);
+        let Some(records) = self.place(scheme, id, &batch, purpose).await? else { return Ok(true) };
         let core = self.clone();
         self.env.spawner.spawn(async move {
             let mut complete = true;
             for record in records {
-                complete &= core.stripes.write(record).await;
+                complete &= core.stripes.write(record, Purpose::Data).await;
             }
             core.log.with(|log| log.settle(id, complete));
             core.changed.notify_all();
@@ -74,13 +88,29 @@ impl Core {
 
     fn wants_checkpoint(&self) -> bool {
         let budget = self.checkpoint_budget();
-        self.catalog
-            .with(|catalog| catalog.active.leaves() >= budget || catalog.active.len() >= self.config.overlay)
+        self.catalog.with(|catalog| catalog.pages() >= budget || catalog.active.len() >= self.config.overlay)
+    }
+
+    /// Whose reserve a batch that was accepted must leave alone. What was accepted had room beside all of
+    /// them; an eviction may have taken it. Then the batch waits (`None`) for the cleaner, and uses the
+    /// cleaner's own reserve only where that cannot help.
+    fn secure(&self, scheme: Scheme, batch: &Batch) -> Option<Purpose> {
+        let fits = |purpose| self.batch_fits(scheme, batch, purpose);
+        if fits(Purpose::Data) {
+            return Some(Purpose::Data);
+        }
+        (self.is_exhausted() && fits(Purpose::Clean)).then_some(Purpose::Clean)
     }
 
     /// Takes rows for a batch and packs it: one record, or a group that counts only together. `None` when a
     /// member was evicted meanwhile: the batch must be placed anew.
-    async fn place(&self, scheme: Scheme, id: u64, batch: &Batch) -> Result<Option<Vec<Packed>>> {
+    async fn place(
+        &self,
+        scheme: Scheme,
+        id: u64,
+        batch: &Batch,
+        purpose: Purpose,
+    ) -> Result<Option<Vec<Packed>>> {
         let era = self.log.with(|log| log.era());
         let payload: Vec<Payload> = batch
             .blocks()
@@ -102,7 +132,15 @@ impl Core {
         let mut parts: Vec<Part<'_>> = Vec::new();
         let mut rest = payload.as_slice();
         loop {
-            let (segment, fit) = self.room(scheme, rest.len(), preamble).await?;
+            let found = self.room(scheme, rest.len(), preamble, purpose).await;
+            let (segment, fit) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    self.give_up(parts.iter().map(|part| part.segment));
+                    self.log.with(|log| log.set_segment(scheme, None));
+                    return Err(error);
+                }
+            };
             if self.log.with(|log| log.era()) != era {
                 self.give_up(parts.iter().map(|part| part.segment));
                 return Ok(None);
@@ -151,7 +189,13 @@ impl Core {
     }
 
     /// The stream's segment if a record fits behind what it has, else the next one.
-    async fn room(&self, scheme: Scheme, blocks: usize, preamble: usize) -> Result<(SegmentId, Fit)> {
+    async fn room(
+        &self,
+        scheme: Scheme,
+        blocks: usize,
+        preamble: usize,
+        purpose: Purpose,
+    ) -> Result<(SegmentId, Fit)> {
         let mut checkpoints = 0;
         loop {
             let open = self.log.with(|log| log.segment(scheme));
@@ -167,10 +211,11 @@ impl Core {
                 self.stripes.space.with(|space| space.seal(segment));
                 self.log.with(|log| log.set_segment(scheme, None));
             }
-            let opened = self.stripes.space.with(|space| space.open(scheme, Purpose::Data, self.reserve));
+            let opened = self.stripes.space.with(|space| space.open(scheme, purpose, self.reserves));
             match opened {
                 Some(segment) => self.log.with(|log| log.set_segment(scheme, Some(segment))),
-                // The first checkpoint frees what is dead, the second what the first one left dead.
+                // There is room, but not in the runway: a checkpoint lists more. The first one frees what is
+                // dead, the second what the first one left dead.
                 None if checkpoints < 2 => {
                     self.checkpoint().await?;
                     checkpoints += 1;
@@ -196,6 +241,9 @@ impl Core {
                 return Ok(());
             }
             self.writable()?;
+            if self.is_stalled() && self.is_exhausted() {
+                return Err(no_space());
+            }
             let ready = self.log.with(|log| log.is_written_through(scheme, volume, number));
             if !ready || self.stripes.pool.has_suspects() || !self.flush_members().await {
                 listen.await;
@@ -213,6 +261,7 @@ impl Core {
             return false;
         }
         let covered = self.log.with(|log| log.flushable());
+        let with_moves = self.moves_wait();
         let complete = self.stripes.flush().await && !self.stripes.pool.has_suspects();
         self.progress.with(|progress| progress.flushing = false);
         if complete {
@@ -220,13 +269,17 @@ impl Core {
             for queued in left {
                 self.apply(&queued);
             }
+            if with_moves {
+                self.apply_moves();
+            }
         }
         self.changed.notify_all();
-        complete && !covered.is_empty()
+        complete && (with_moves || !covered.is_empty())
     }
 
     /// A durable batch enters the map.
     fn apply(&self, queued: &Queued) {
+        self.note_change();
         let mut gained: Vec<SegmentId> = Vec::new();
         let mut lost: Vec<SegmentId> = Vec::new();
         self.catalog.with(|catalog| {
@@ -234,9 +287,8 @@ impl Core {
             for change in queued.batch.changes() {
                 match *change {
                     Change::Trim { volume, number, lba, blocks } => {
-                        let dropped = catalog.active.trim(volume, number, lba, blocks);
+                        let dropped = catalog.trim(volume, number, lba, blocks);
                         lost.extend(dropped.iter().map(|pointer| pointer.place.segment));
-                        catalog.damage.mend(volume, lba, blocks);
                     }
                     Change::Resize { volume, blocks, .. } => {
                         if let Some(volume) = catalog.entry(volume) {
@@ -246,10 +298,15 @@ impl Core {
                 }
             }
             for ((volume, lba, birth, _), pointer) in queued.batch.blocks().zip(&queued.placed.pointers) {
+                if catalog.get(volume).is_err() {
+                    continue;
+                }
                 gained.push(pointer.place.segment);
-                let old = catalog.active.insert(volume, lba, birth, *pointer);
+                let old = catalog.write(volume, lba, birth, *pointer);
                 lost.extend(old.map(|pointer| pointer.place.segment));
-                catalog.damage.mend(volume, lba, 1);
+            }
+            for (volume, claim) in queued.batch.claims() {
+                catalog.active.claim(volume, claim);
             }
             for (volume, after, through) in queued.batch.spans() {
                 if let Some(volume) = catalog.entry(volume) {

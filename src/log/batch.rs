@@ -4,6 +4,7 @@
 //! the batch that covers it; it is immutable once sealed.
 
 use crate::format::record::Change;
+use crate::map::Claim;
 use crate::types::{BLOCK_U64, Lba, Number, VolumeId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -24,8 +25,8 @@ pub struct Batch {
     changes: Vec<Change>,
     /// For each volume the number before the first and the last one in it.
     spans: BTreeMap<VolumeId, (Number, Number)>,
-    /// Rows that its records may need at most.
-    promised_rows: u64,
+    /// Blocks of each volume that were accepted as new.
+    claims: BTreeMap<VolumeId, Claim>,
 }
 
 impl Batch {
@@ -60,14 +61,14 @@ impl Batch {
         span.1 = number;
     }
 
-    /// Promises room for a call: see [`Batch::promised_rows`].
-    pub fn promise(&mut self, rows: u64) {
-        self.promised_rows += rows;
+    /// Some of its blocks are new to the map.
+    pub fn claim(&mut self, volume: VolumeId, claim: Claim) {
+        self.claims.entry(volume).or_default().add(claim);
     }
 
-    /// Rows that its records may need at most.
-    pub fn promised_rows(&self) -> u64 {
-        self.promised_rows
+    /// Blocks of each volume that were accepted as new.
+    pub fn claims(&self) -> impl Iterator<Item = (VolumeId, Claim)> + '_ {
+        self.claims.iter().map(|(volume, claim)| (*volume, *claim))
     }
 
     /// What the batch says of a block.

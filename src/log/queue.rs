@@ -7,6 +7,7 @@
 use super::batch::{Batch, Buffered};
 use super::edits::{EditId, Edits};
 use crate::format::record::Change;
+use crate::map::Claim;
 use crate::types::{Lba, Number, Pointer, Scheme, SegmentId, Sequence, VolumeId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -63,6 +64,8 @@ pub struct Log {
     next_batch: u64,
     next_sequence: Sequence,
     bytes: u64,
+    /// Blocks of each scheme that were accepted as new.
+    claimed: BTreeMap<Scheme, u64>,
     era: u64,
     edits: Edits,
 }
@@ -75,6 +78,7 @@ impl Log {
             next_batch: 0,
             next_sequence: next,
             bytes: 0,
+            claimed: BTreeMap::new(),
             era: 0,
             edits: Edits::default(),
         }
@@ -96,15 +100,13 @@ impl Log {
         self.streams.entry(scheme).or_default()
     }
 
-    /// Accepts consecutive blocks under one number, and promises room for them.
+    /// Accepts consecutive blocks under one number; `claim` of them are new.
     pub fn write(
         &mut self,
         scheme: Scheme,
-        volume: VolumeId,
-        lba: Lba,
-        number: Number,
+        (volume, lba, number): (VolumeId, Lba, Number),
         blocks: Vec<Bytes>,
-        rows: u64,
+        claim: Claim,
     ) {
         self.edits.wrote(volume, lba, &blocks);
         let open = &mut self.stream(scheme).open;
@@ -112,20 +114,20 @@ impl Log {
         for (index, block) in (0..).zip(blocks) {
             open.write(volume, lba.plus(index), number, block);
         }
-        open.promise(rows);
+        open.claim(volume, claim);
         let after = open.bytes();
         self.bytes = self.bytes + after - before;
+        *self.claimed.entry(scheme).or_default() += claim.blocks;
     }
 
-    /// Accepts a change, and promises room for it.
-    pub fn change(&mut self, scheme: Scheme, change: Change, rows: u64) {
+    /// Accepts a change.
+    pub fn change(&mut self, scheme: Scheme, change: Change) {
         if let Change::Trim { volume, lba, blocks, .. } = change {
             self.edits.trimmed(volume, lba, blocks);
         }
         let open = &mut self.stream(scheme).open;
         let before = open.bytes();
         open.change(change);
-        open.promise(rows);
         let after = open.bytes();
         self.bytes = self.bytes + after - before;
     }
@@ -248,13 +250,15 @@ impl Log {
     /// These batches are durable. Returns those that leave: at the front of their stream, in order.
     pub fn durable(&mut self, ids: &[u64]) -> Vec<Queued> {
         let mut left = Vec::new();
-        for stream in self.streams.values_mut() {
+        for (scheme, stream) in &mut self.streams {
             for queued in stream.queue.iter_mut().filter(|queued| ids.contains(&queued.id)) {
                 assert!(queued.stage >= Stage::Written);
                 queued.stage = Stage::Durable;
             }
             while let Some(queued) = stream.queue.pop_front_if(|queued| queued.stage == Stage::Durable) {
                 self.bytes -= queued.batch.bytes();
+                let claimed: u64 = queued.batch.claims().map(|(_, claim)| claim.blocks).sum();
+                *self.claimed.entry(*scheme).or_default() -= claimed;
                 left.push(queued);
             }
         }
@@ -296,13 +300,37 @@ impl Log {
         given_up
     }
 
-    /// Rows promised to what is accepted but not placed, for each scheme.
-    pub fn promised_rows(&self) -> impl Iterator<Item = (Scheme, u64)> + '_ {
-        self.streams.iter().map(|(scheme, stream)| {
+    /// The batches that are accepted but not placed, those that are being filled included.
+    pub fn unplaced(&self) -> impl Iterator<Item = (Scheme, &Batch)> {
+        self.streams.iter().flat_map(|(scheme, stream)| {
             let sealed = stream.queue.iter().filter(|queued| queued.placed.ends.is_empty());
-            let rows: u64 = sealed.map(|queued| queued.batch.promised_rows()).sum();
-            (*scheme, rows + stream.open.promised_rows())
+            let sealed = sealed.map(|queued| queued.batch.as_ref());
+            let open = std::iter::once(&stream.open).filter(|open| !open.is_empty());
+            sealed.chain(open).map(|batch| (*scheme, batch))
         })
+    }
+
+    /// Blocks of each scheme that were accepted as new.
+    pub fn claimed(&self) -> impl Iterator<Item = (Scheme, u64)> + '_ {
+        self.claimed.iter().map(|(scheme, blocks)| (*scheme, *blocks))
+    }
+
+    /// Whether a checkpoint, once these batches are in the map, will count fewer blocks than were claimed.
+    pub fn may_shrink(&self) -> bool {
+        let sealed = self.streams.values().flat_map(|stream| &stream.queue);
+        let open = self.streams.values().map(|stream| &stream.open);
+        let mut batches = sealed.map(|queued| queued.batch.as_ref()).chain(open);
+        batches.any(|batch| !batch.changes().is_empty() || batch.claims().any(|(_, claim)| claim.guessed))
+    }
+
+    /// The batch that is being filled.
+    pub fn open(&self, scheme: Scheme) -> Option<&Batch> {
+        self.streams.get(&scheme).map(|stream| &stream.open)
+    }
+
+    /// The schemes of the streams.
+    pub fn schemes(&self) -> impl Iterator<Item = Scheme> + '_ {
+        self.streams.keys().copied()
     }
 
     /// Bytes of the write buffer in use.

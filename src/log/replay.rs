@@ -39,6 +39,21 @@ pub struct Chapter {
     pub blocks: Vec<(Lba, Number, Pointer)>,
 }
 
+/// A block that the cleaner moved. It counts only where the map still points to `from`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Move {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The address.
+    pub lba: Lba,
+    /// The number that wrote the block.
+    pub birth: Number,
+    /// The place it left.
+    pub from: Place,
+    /// Where it is.
+    pub pointer: Pointer,
+}
+
 /// Numbers that were durable and are gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gap {
@@ -57,6 +72,8 @@ pub struct Replayed {
     pub entered: BTreeMap<SegmentId, Entered>,
     /// What each volume's history goes on with, in order.
     pub chapters: Vec<Chapter>,
+    /// What the cleaner moved, in the order of the log; after all chapters.
+    pub moves: Vec<Move>,
     /// What is lost.
     pub gaps: Vec<Gap>,
     /// Where the log goes on.
@@ -126,6 +143,12 @@ pub async fn replay(
     let mut groups: Vec<Group> = groups.into_values().rev().collect();
     for (&volume, &number) in volumes {
         follow(stripes, &mut groups, volume, number, &mut replayed).await?;
+    }
+    for group in groups.iter_mut().rev().filter(|group| has_moves(group)) {
+        // A move that is torn was never in the map: the block still is where it was.
+        if is_whole(stripes, group, true).await? {
+            replayed.moves.extend(moves(group));
+        }
     }
     Ok(replayed)
 }
@@ -230,6 +253,31 @@ async fn is_whole(stripes: &Stripes, group: &mut Group, check_data: bool) -> Res
     Ok(whole)
 }
 
+fn has_moves(group: &Group) -> bool {
+    let mut entries = group.records.iter().flat_map(|(_, record)| &record.entries);
+    entries.any(|entry| matches!(entry.owner, Owner::Moved { .. }))
+}
+
+fn moves(group: &Group) -> Vec<Move> {
+    let blocks = group.records.iter().flat_map(|(segment, record)| places(*segment, record));
+    let moved = blocks.filter_map(|(owner, pointer)| match owner {
+        Owner::Moved { volume, lba, birth, from } => Some(Move { volume, lba, birth, from, pointer }),
+        _ => None,
+    });
+    moved.collect()
+}
+
+/// The data-column blocks of a record, what each is and how the map points to it.
+pub fn places(segment: SegmentId, record: &Record) -> impl Iterator<Item = (Owner, Pointer)> + '_ {
+    let k = usize::from(record.scheme.k());
+    record.entries.iter().enumerate().map(move |(index, entry)| {
+        let back = u8::try_from(index / k + 1).expect("a record has at most 255 rows");
+        let column = Column(u8::try_from(index % k).expect("k fits u8"));
+        let place = Place { segment, row: record.row.plus(u16::from(back)), column };
+        (entry.owner, Pointer { place, back, crc: entry.crc })
+    })
+}
+
 fn chapter(stripes: &Stripes, group: &Group, volume: VolumeId, through: Number) -> Chapter {
     let of_volume = |change: &&Change| match change {
         Change::Trim { volume: other, .. } => *other == volume && !stripes.has_bug(Bug::TrimForgotten),
@@ -238,16 +286,12 @@ fn chapter(stripes: &Stripes, group: &Group, volume: VolumeId, through: Number) 
     let changes = group.last().changes.iter().filter(of_volume).cloned().collect();
     let mut blocks = Vec::new();
     for (segment, record) in &group.records {
-        let k = usize::from(record.scheme.k());
-        for (index, entry) in record.entries.iter().enumerate() {
-            let Owner::Data { volume: owner, lba, birth } = entry.owner else { continue };
-            if owner != volume {
-                continue;
+        for (owner, pointer) in places(*segment, record) {
+            if let Owner::Data { volume: owner, lba, birth } = owner
+                && owner == volume
+            {
+                blocks.push((lba, birth, pointer));
             }
-            let back = u8::try_from(index / k + 1).expect("a record has at most 255 rows");
-            let column = Column(u8::try_from(index % k).expect("k fits u8"));
-            let place = Place { segment: *segment, row: record.row.plus(u16::from(back)), column };
-            blocks.push((lba, birth, Pointer { place, back, crc: entry.crc }));
         }
     }
     Chapter { volume, through, changes, blocks }

@@ -1,9 +1,22 @@
-//! What keeps an array in order behind its users' backs: one job at a time works on the segments.
+//! What keeps an array in order behind its users' backs.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `rebuild` | segments get the columns back that they lack: one job at a time works on the segments |
+//! | `scrub` | everything is verified and healed |
+//! | `losses` | what is lost of rows that are beyond repair |
+//! | `clean` | the cleaner: when it works, and what a round of it is |
+//! | `choose` | which segments are worth emptying |
+//! | `empty` | one segment, record by record: what is live is copied away |
 
+mod choose;
+mod clean;
+mod empty;
 mod losses;
 mod rebuild;
 mod scrub;
 
+pub(crate) use clean::clean;
 pub use rebuild::{Pace, Rebuilt, rebuild};
 pub use scrub::{Scrub, scrub};
 

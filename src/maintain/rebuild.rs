@@ -178,7 +178,7 @@ impl Rebuild<'_> {
     }
 
     fn claim(&self, lacking: &Lacking) -> Vec<Refill> {
-        let reserve = self.core.reserve();
+        let reserves = self.core.reserves();
         let leaving = self.core.stripes().pool.leaving();
         self.core.stripes().space.with(|space| {
             let mut taken = Vec::new();
@@ -193,7 +193,7 @@ impl Rebuild<'_> {
             let mut wanted = lacking.columns.clone();
             wanted.sort_by_key(stays);
             for column in wanted {
-                if let Some(target) = space.claim(lacking.segment, column, &taken, reserve) {
+                if let Some(target) = space.claim(lacking.segment, column, &taken, reserves) {
                     taken.push(target);
                     refills.push(Refill { column, target });
                 }

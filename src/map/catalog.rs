@@ -5,12 +5,12 @@
 //! active overlay, then the frozen one, then the tombstones, then the tree, and all four at one moment.
 
 use super::damage::DamageList;
-use super::overlay::{Overlay, covers};
+use super::overlay::{LEAF_ENTRIES_USUAL, Overlay, covers};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::Root;
 use crate::format::tables::{DamageRecord, Tombstone, VolumeRecord};
-use crate::limits::{NAME_BYTES_MAX, VOLUME_BLOCKS_MAX, VOLUMES_MAX};
-use crate::types::{Lba, Number, Pointer, Scheme, VolumeId};
+use crate::limits::{NAME_BYTES_MAX, TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, VOLUMES_MAX};
+use crate::types::{Lba, Number, Place, Pointer, Scheme, VolumeId};
 use std::collections::BTreeMap;
 
 /// A volume.
@@ -36,6 +36,8 @@ pub struct Volume {
     pub tombstones: Vec<Tombstone>,
     /// Deleted; its blocks are being counted out.
     pub deleted: bool,
+    /// The newest trim that was accepted: what was mapped before it may not be any more.
+    pub trimmed: Number,
 }
 
 /// What is known of a block without reading a page.
@@ -53,6 +55,9 @@ pub enum Known {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     volumes: BTreeMap<VolumeId, Volume>,
+    /// Blocks that the cleaner is moving, and the places they leave. Whatever else enters the overlay for one
+    /// of them takes it out: the move must not undo it.
+    moving: BTreeMap<(VolumeId, Lba), Place>,
     /// What the log added since the last freeze.
     pub active: Overlay,
     /// What a checkpoint is merging now.
@@ -62,6 +67,10 @@ pub struct Catalog {
     /// What is lost.
     pub damage: DamageList,
 }
+
+/// A block was overwritten or trimmed while the cleaner moved it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overtaken;
 
 impl Volume {
     fn from_record(record: VolumeRecord) -> Volume {
@@ -76,6 +85,7 @@ impl Volume {
             used: record.used,
             tombstones: record.tombstones,
             deleted: record.deleted,
+            trimmed: Number(0),
         }
     }
 }
@@ -172,9 +182,120 @@ impl Catalog {
             used: 0,
             tombstones: Vec::new(),
             deleted: false,
+            trimmed: Number(0),
         };
         self.volumes.insert(id, volume);
         Ok(id)
+    }
+
+    /// The durable tree of a volume's blocks.
+    pub fn root(&self, id: VolumeId) -> Option<Root> {
+        self.volumes.get(&id).and_then(|volume| volume.root)
+    }
+
+    /// A write enters the map. Returns the pointer that it replaces in the overlay.
+    pub fn write(&mut self, id: VolumeId, lba: Lba, birth: Number, pointer: Pointer) -> Option<Pointer> {
+        self.moving.remove(&(id, lba));
+        self.damage.mend(id, lba, 1);
+        self.active.insert(id, lba, birth, pointer)
+    }
+
+    /// A trim enters the map. Returns the pointers that it drops from the overlay.
+    pub fn trim(&mut self, id: VolumeId, number: Number, lba: Lba, blocks: u64) -> Vec<Pointer> {
+        self.forget_moves((id, lba), (id, lba.plus(blocks)));
+        self.damage.mend(id, lba, blocks);
+        self.active.trim(id, number, lba, blocks)
+    }
+
+    /// A volume is deleted: a tombstone covers all of it. Returns the pointers that go from the overlay.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn delete(&mut self, id: VolumeId) -> Result<Vec<Pointer>> {
+        let volume = self.get_mut(id)?;
+        volume.deleted = true;
+        volume.tombstones =
+            vec![Tombstone { number: TOMBSTONE_LAST, lba: Lba(0), blocks: VOLUME_BLOCKS_MAX }];
+        self.damage.forget(id);
+        self.forget_moves((id, Lba(0)), (id, Lba(u64::MAX)));
+        Ok(self.active.forget(id))
+    }
+
+    /// The cleaner begins to move a block that the map has at `from`.
+    pub fn begin_move(&mut self, id: VolumeId, lba: Lba, from: Place) {
+        self.moving.insert((id, lba), from);
+    }
+
+    /// The cleaner's copy of a block is durable. `Err` if the block was overwritten or trimmed meanwhile: the
+    /// copy is dead. Otherwise the map has it, and the pointer is returned that it replaces in the overlay.
+    ///
+    /// # Errors
+    /// [`Overtaken`].
+    pub fn end_move(
+        &mut self,
+        (id, lba, birth): (VolumeId, Lba, Number),
+        from: Place,
+        pointer: Pointer,
+    ) -> std::result::Result<Option<Pointer>, Overtaken> {
+        if self.moving.get(&(id, lba)) != Some(&from) {
+            return Err(Overtaken);
+        }
+        self.moving.remove(&(id, lba));
+        Ok(self.active.insert(id, lba, birth, pointer))
+    }
+
+    /// Whether the cleaner is still moving the block away from there.
+    pub fn is_moving(&self, id: VolumeId, lba: Lba, from: Place) -> bool {
+        self.moving.get(&(id, lba)) == Some(&from)
+    }
+
+    /// The cleaner gives up moving a block.
+    pub fn cancel_move(&mut self, id: VolumeId, lba: Lba) {
+        self.moving.remove(&(id, lba));
+    }
+
+    /// The cleaner gives up all moves.
+    pub fn cancel_moves(&mut self) {
+        self.moving.clear();
+    }
+
+    fn forget_moves(&mut self, from: (VolumeId, Lba), to: (VolumeId, Lba)) {
+        let covered: Vec<(VolumeId, Lba)> = self.moving.range(from..to).map(|(key, _)| *key).collect();
+        for key in covered {
+            self.moving.remove(&key);
+        }
+    }
+
+    /// How many pages a merge of the active overlay writes at most: for each leaf that it touches one, one above
+    /// it and one for splitting; and no more than the whole tree has. (Pages are at least half full, but for
+    /// what trims leave behind; the reserve is twice what this says.)
+    pub fn pages(&self) -> u64 {
+        let layers = self.active.layers().map(|(id, layer)| {
+            let used = self.volumes.get(&id).map_or(0, |volume| volume.used);
+            let leaves = (used + layer.entries().len() as u64) / LEAF_ENTRIES_USUAL + 2;
+            let all = leaves + leaves / LEAF_ENTRIES_USUAL + 2;
+            (3 * layer.leaves()).min(all) + 3 * layer.trims().len() as u64
+        });
+        layers.sum()
+    }
+
+    /// Whether a checkpoint will find fewer blocks in the trees than they have now, or some of the claims wrong.
+    pub fn may_shrink(&self) -> bool {
+        let overlays = [&self.active, &self.frozen];
+        let stones = self.volumes.values().any(|volume| !volume.tombstones.is_empty());
+        let layers = || overlays.iter().flat_map(|overlay| overlay.layers());
+        let claims = || overlays.iter().flat_map(|overlay| overlay.claims());
+        stones || layers().any(|(_, layer)| layer.has_holes()) || claims().any(|(_, claim)| claim.guessed)
+    }
+
+    /// For each scheme the blocks that its volumes have in the trees or that were claimed since.
+    pub fn live(&self) -> BTreeMap<Scheme, u64> {
+        let mut live: BTreeMap<Scheme, u64> = BTreeMap::new();
+        for (id, volume) in &self.volumes {
+            let claimed = self.active.claimed(*id).blocks + self.frozen.claimed(*id).blocks;
+            *live.entry(volume.scheme).or_default() += volume.used + claimed;
+        }
+        live
     }
 
     /// What is known of a block, as of the newest durable number.

@@ -116,6 +116,11 @@ impl DamageList {
         std::mem::take(&mut self.records).into_values().collect()
     }
 
+    /// Counts the changes.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The change up to which the list must be written, if it differs from the durable one.
     pub fn unsaved(&self) -> Option<u64> {
         (self.version > self.saved).then_some(self.version)

@@ -20,6 +20,8 @@ pub(super) enum Step {
     Refuse(Key, Value),
     /// An update without effect is done with; the entry is asked about again.
     Skip,
+    /// The leaf is written anew whatever becomes of its entries; this one is asked about again.
+    Open,
     /// The leaf has no entry left and no new one comes behind.
     Done,
 }
@@ -136,6 +138,38 @@ impl Edit for MapBatch<'_> {
             }
             _ => Step::Refuse(key, new),
         })
+    }
+}
+
+/// Another edit, and leaves that are written anew without a change: the page mover's way of emptying a segment.
+pub(super) struct Touching<'a, E> {
+    edit: E,
+    keys: &'a [Key],
+}
+
+impl<'a, E> Touching<'a, E> {
+    /// # Panics
+    ///
+    /// If the keys do not rise.
+    pub(super) fn new(edit: E, keys: &'a [Key]) -> Touching<'a, E> {
+        assert!(keys.is_sorted_by(|a, b| a < b), "the keys to touch rise");
+        Touching { edit, keys }
+    }
+}
+
+impl<E: Edit> Edit for Touching<'_, E> {
+    fn target(&self) -> Option<Key> {
+        self.edit.target().into_iter().chain(self.keys.first().copied()).min()
+    }
+
+    fn step(&mut self, old: Option<(Key, Value)>, high: Option<Key>) -> Result<Step> {
+        let here = self.keys.partition_point(|key| high.is_none_or(|high| *key < high));
+        if here == 0 {
+            return self.edit.step(old, high);
+        }
+        self.keys = &self.keys[here..];
+        // An empty leaf, that of an empty tree, is nothing to write.
+        if old.is_some() { Ok(Step::Open) } else { self.edit.step(old, high) }
     }
 }
 

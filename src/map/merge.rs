@@ -3,12 +3,12 @@
 //! A merge walks the old tree from left to right, down only to the leaves that its edit asks for. What it
 //! writes gathers in one *run* per level: the entries of the pages being made there. Pages of the old tree
 //! that do not change are *kept*: their entry goes as it is into the run of the level above. Nothing is
-//! written before a first entry really changes; then every page on the path to it is *opened*: retired, and
-//! its entries up to there put into its level's run.
+//! written before a first entry really changes or a leaf is touched; then every page on the path to it is
+//! *opened*: retired, and its entries up to there put into its level's run.
 //!
 //! Invariants:
 //!
-//! - Only a leaf that changes, or that feeds a hungry run, is opened, and with it the pages above it.
+//! - Only a leaf that changes, is touched, or feeds a hungry run, is opened, and with it the pages above it.
 //! - The run of a level covers the keys from its low fence to where the walk is, less what the runs below it
 //!   cover. A run is open only if every run above it, up to the old root's level, is.
 //! - A run ends (its pages are emitted) where a kept page of its level or a higher one follows.
@@ -20,7 +20,7 @@
 use crate::error::Result;
 use crate::format::page::{Key, Page, TreeId, Value};
 use crate::format::superblock::Root;
-use crate::map::edit::{Batch, Edit, MapBatch, MapUpdate, Removal, Step};
+use crate::map::edit::{Batch, Edit, MapBatch, MapUpdate, Removal, Step, Touching};
 use crate::map::tree::{LEVELS_MAX, Link, PageSink, PageSource, Tree};
 use crate::types::Pointer;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ impl<S: PageSource> Tree<'_, S> {
     /// Puts (`Some`) and deletes (`None`) keys and returns the root of the new tree. The old one stays as it
     /// is. `replaced` is told every old value that is not in the new tree. Pages of the new tree carry
     /// `generation`. Writes as many pages as there are on the paths to leaves that really change, and those
-    /// that splitting and filling up adds.
+    /// that splitting and filling up adds. The leaf of each key in `touched`, and with it every page above
+    /// it, is written anew even if nothing in it changes.
     ///
     /// # Errors
     ///
@@ -37,16 +38,17 @@ impl<S: PageSource> Tree<'_, S> {
     ///
     /// # Panics
     ///
-    /// If the keys do not rise, or for a map, which only [`Tree::merge_map`] updates.
+    /// If keys do not rise, or for a map, which only [`Tree::merge_map`] updates.
     pub async fn merge(
         &self,
         sink: &mut impl PageSink,
         generation: u64,
         updates: &[(Key, Option<Value>)],
+        touched: &[Key],
         replaced: &mut (impl FnMut(Key, Value) + Send),
     ) -> Result<Option<Root>> {
         assert!(!matches!(self.id, TreeId::Map(_)), "a map has one entry per LBA");
-        let mut edit = Batch::new(updates);
+        let mut edit = Touching::new(Batch::new(updates), touched);
         Merge::new(*self, sink, generation, &mut edit, replaced).run().await
     }
 
@@ -60,16 +62,17 @@ impl<S: PageSource> Tree<'_, S> {
     ///
     /// # Panics
     ///
-    /// If the addresses do not rise, or if the tree is not a map.
+    /// If addresses or keys do not rise, or if the tree is not a map.
     pub async fn merge_map(
         &self,
         sink: &mut impl PageSink,
         generation: u64,
         updates: &[MapUpdate],
+        touched: &[Key],
         replaced: &mut (impl FnMut(Key, Value) + Send),
     ) -> Result<Option<Root>> {
         assert!(matches!(self.id, TreeId::Map(_)), "only a map has addresses");
-        let mut edit = MapBatch::new(updates);
+        let mut edit = Touching::new(MapBatch::new(updates), touched);
         Merge::new(*self, sink, generation, &mut edit, replaced).run().await
     }
 
@@ -231,7 +234,7 @@ where
         loop {
             let old = leaf.entries.get(at).copied();
             let step = self.edit.step(old, leaf.high)?;
-            let changes = matches!(step, Step::Remove | Step::Replace(..) | Step::Insert(..));
+            let changes = matches!(step, Step::Remove | Step::Replace(..) | Step::Insert(..) | Step::Open);
             if changes && !opened {
                 opened = true;
                 self.open_path().await?;
@@ -239,7 +242,7 @@ where
             }
             let new = match step {
                 Step::Done => return Ok(opened),
-                Step::Skip | Step::Remove => None,
+                Step::Skip | Step::Remove | Step::Open => None,
                 Step::Keep => old,
                 Step::Replace(key, value) | Step::Insert(key, value) => Some((key, value)),
                 Step::Refuse(key, value) => {

@@ -39,8 +39,8 @@ mod tests;
 pub mod tree;
 
 pub use cache::PageCache;
-pub use catalog::{Catalog, Known, Volume, check_size};
+pub use catalog::{Catalog, Known, Overtaken, Volume, check_size};
 pub use damage::DamageList;
 pub use edit::MapUpdate;
-pub use overlay::{Layer, Overlay, Update};
+pub use overlay::{Claim, Layer, Overlay, Update};
 pub use tree::{PageSink, PageSource, Tree};

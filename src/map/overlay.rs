@@ -3,12 +3,18 @@
 //! Invariant: an entry is younger than every trim of the same overlay that covers it, because a trim removes
 //! the entries that it covers. So an entry speaks first, then the trims.
 
+use crate::format::page::PAGE_ENTRIES;
 use crate::format::tables::Tombstone;
 use crate::types::{Lba, Number, Pointer, VolumeId};
 use std::collections::BTreeMap;
 
 /// A trim of at most this many blocks becomes as many holes; a longer one is kept as a range.
 pub(super) const TRIM_AS_HOLES: u64 = 512;
+
+/// Entries that a leaf has at least, but for the last one: a quarter of [`PAGE_ENTRIES`].
+const LEAF_ENTRIES_MIN: u64 = PAGE_ENTRIES as u64 / 4;
+/// Entries that a leaf usually has at least: a half.
+pub(super) const LEAF_ENTRIES_USUAL: u64 = PAGE_ENTRIES as u64 / 2;
 
 /// The newest state of a block: where it is, or that it was trimmed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,17 +31,31 @@ pub struct Layer {
     entries: BTreeMap<Lba, Update>,
     trims: Vec<Tombstone>,
     runs: u64,
+    /// A trim was among what it was told.
+    has_holes: bool,
 }
 
 impl Layer {
     /// The entries in order of address.
-    pub fn entries(&self) -> impl Iterator<Item = (Lba, Update)> + '_ {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (Lba, Update)> + '_ {
         self.entries.iter().map(|(lba, update)| (*lba, *update))
     }
 
     /// The long trims, oldest first.
     pub fn trims(&self) -> &[Tombstone] {
         &self.trims
+    }
+
+    /// How many leaves of the tree a merge can touch at most: a single block is in one, a longer run ends in
+    /// two, and between these every leaf is at least a quarter full.
+    pub(super) fn leaves(&self) -> u64 {
+        let entries = self.entries.len() as u64;
+        self.runs + self.runs.min(entries - self.runs) + entries / LEAF_ENTRIES_MIN
+    }
+
+    /// Whether something of it makes room: a hole or a trim.
+    pub(super) fn has_holes(&self) -> bool {
+        self.has_holes
     }
 
     fn get(&self, lba: Lba) -> Option<Update> {
@@ -76,6 +96,24 @@ pub(super) fn covers(trim: &Tombstone, lba: Lba) -> bool {
 pub struct Overlay {
     layers: BTreeMap<VolumeId, Layer>,
     entries: u64,
+    claims: BTreeMap<VolumeId, Claim>,
+}
+
+/// Blocks that were accepted as new: they take room that the trees do not count yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Claim {
+    /// How many.
+    pub blocks: u64,
+    /// Nobody looked: some may overwrite others.
+    pub guessed: bool,
+}
+
+impl Claim {
+    /// Both together.
+    pub fn add(&mut self, other: Claim) {
+        self.blocks += other.blocks;
+        self.guessed |= other.guessed;
+    }
 }
 
 impl Overlay {
@@ -97,6 +135,7 @@ impl Overlay {
 
     /// A range was trimmed. Returns the pointers that it drops.
     pub fn trim(&mut self, volume: VolumeId, number: Number, lba: Lba, blocks: u64) -> Vec<Pointer> {
+        self.layers.entry(volume).or_default().has_holes = true;
         if blocks <= TRIM_AS_HOLES {
             let hole = Update { birth: number, pointer: None };
             return (0..blocks).filter_map(|index| self.put(volume, lba.plus(index), hole)).collect();
@@ -136,12 +175,19 @@ impl Overlay {
         self.layers.is_empty()
     }
 
-    /// How many leaves a merge can touch at most: a run of neighbours ends in two, and between these every
-    /// leaf is at least a quarter full.
-    pub fn leaves(&self) -> u64 {
-        let runs: u64 = self.layers.values().map(|layer| layer.runs).sum();
-        let trims: usize = self.layers.values().map(|layer| layer.trims.len()).sum();
-        2 * runs + self.entries / 31 + trims as u64
+    /// Blocks were accepted that the tree may not have had.
+    pub fn claim(&mut self, volume: VolumeId, claim: Claim) {
+        self.claims.entry(volume).or_default().add(claim);
+    }
+
+    /// What was claimed, volume by volume.
+    pub fn claims(&self) -> impl Iterator<Item = (VolumeId, Claim)> + '_ {
+        self.claims.iter().map(|(volume, claim)| (*volume, *claim))
+    }
+
+    /// What was claimed of one volume.
+    pub fn claimed(&self, volume: VolumeId) -> Claim {
+        self.claims.get(&volume).copied().unwrap_or_default()
     }
 
     /// Pointers held for each call of `visit`.
@@ -154,6 +200,21 @@ impl Overlay {
 mod tests {
     use super::*;
     use crate::types::{Column, Place, Row, SegmentId};
+
+    #[test]
+    fn single_blocks_touch_a_leaf_each_and_runs_two_and_what_lies_between() {
+        let mut overlay = Overlay::default();
+        for lba in [10, 20, 30] {
+            overlay.insert(V, Lba(lba), Number(lba), pointer(lba));
+        }
+        assert_eq!(overlay.layers[&V].leaves(), 3);
+        overlay.insert(V, Lba(11), Number(40), pointer(1));
+        assert_eq!(overlay.layers[&V].leaves(), 4);
+        for lba in 12..=100 {
+            overlay.insert(V, Lba(lba), Number(100 + lba), pointer(1));
+        }
+        assert_eq!(overlay.layers[&V].leaves(), 2 + 91 / 31);
+    }
 
     fn pointer(segment: u64) -> Pointer {
         let place = Place { segment: SegmentId(segment), row: Row(1), column: Column(0) };

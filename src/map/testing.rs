@@ -178,7 +178,7 @@ impl Forest {
         let mut written = self.written();
         let mut dropped = Dropped::new();
         let mut replaced = |key, value| dropped.push((key, value));
-        let root = block_on(self.tree().merge(&mut written, self.generation, updates, &mut replaced));
+        let root = block_on(self.tree().merge(&mut written, self.generation, updates, &[], &mut replaced));
         self.adopt(root.expect("a sound tree"), written);
         dropped
     }
@@ -187,7 +187,18 @@ impl Forest {
         let mut written = self.written();
         let mut dropped = Dropped::new();
         let mut replaced = |key, value| dropped.push((key, value));
-        let root = block_on(self.tree().merge_map(&mut written, self.generation, updates, &mut replaced));
+        let root =
+            block_on(self.tree().merge_map(&mut written, self.generation, updates, &[], &mut replaced));
+        self.adopt(root.expect("a sound tree"), written);
+        dropped
+    }
+
+    pub(super) fn touch(&mut self, updates: &[MapUpdate], keys: &[Key]) -> Dropped {
+        let mut written = self.written();
+        let mut dropped = Dropped::new();
+        let mut replaced = |key, value| dropped.push((key, value));
+        let root =
+            block_on(self.tree().merge_map(&mut written, self.generation, updates, keys, &mut replaced));
         self.adopt(root.expect("a sound tree"), written);
         dropped
     }

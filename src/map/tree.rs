@@ -138,6 +138,17 @@ impl<'a, S: PageSource> Tree<'a, S> {
         }
     }
 
+    /// Where the page of this level is between whose fences `key` lies; `None` when the tree is not so high.
+    /// Loads one page per level above it.
+    pub async fn page_at(&self, level: u8, key: Key) -> Result<Option<Pointer>> {
+        let Some(mut link) = self.root_link()?.filter(|root| root.level >= level) else { return Ok(None) };
+        while link.level > level {
+            let page = self.load(link).await?;
+            link = self.child(&page, child_of(&page, key))?;
+        }
+        Ok(Some(link.pointer))
+    }
+
     /// The leaf between whose fences `key` lies.
     async fn leaf_of(&self, key: Key) -> Result<Option<Arc<Page>>> {
         let Some(mut link) = self.root_link()? else { return Ok(None) };

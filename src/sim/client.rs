@@ -2,7 +2,9 @@
 
 use super::model::{VolumeModel, ZEROS, content};
 use super::rng::Rng;
+use crate::commit::FILL_MAX;
 use crate::error::Kind;
+use crate::format::superblock::{MemberRecord, MemberState};
 use crate::runtime::Owned;
 use crate::types::{BLOCK_U64, Lba, SECTOR_U64, VolumeId};
 use crate::volume::Shard;
@@ -25,6 +27,12 @@ pub struct Shared {
     pub refused: u64,
     /// Operations done.
     pub done: u64,
+    /// Calls that added no block and were accepted after the array had been full.
+    pub overwritten: u64,
+    /// Calls under way that add blocks, by what they may add.
+    adding: u64,
+    /// The array was full in this life.
+    was_full: bool,
 }
 
 impl Shared {
@@ -46,7 +54,72 @@ pub struct Client {
     pub operations: u64,
 }
 
+/// Blocks of a call at most: a full array of few small chunks has room for no more at a time.
+const LONGEST: u64 = 24;
+/// Blocks of a call that fills the array.
+const FILL: u64 = 16;
+
 impl Client {
+    /// A client that will do so many operations.
+    pub fn new(shard: Shard, shared: Arc<Owned<Shared>>, rng: Rng, operations: u64) -> Client {
+        Client { shard, shared, rng, operations }
+    }
+
+    /// Writes new blocks until the array is full.
+    pub async fn fill(&mut self) {
+        let volumes: Vec<(VolumeId, u64)> = self
+            .shared
+            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
+        for (id, blocks) in volumes {
+            for lba in (0..blocks).step_by(16) {
+                let full = self.shared.with(|shared| shared.full);
+                self.write_at(id, Lba(lba), FILL.min(blocks - lba)).await;
+                if self.shared.with(|shared| shared.full != full || shared.failure.is_some()) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether the array always had all its members: then it holds what it promises.
+    fn is_settled(&self) -> bool {
+        let pool = &self.shard.core().stripes().pool;
+        let members = pool.superblock().members;
+        let always =
+            |record: &MemberRecord| record.state == MemberState::Active && record.since == members[0].since;
+        members.iter().all(always) && !pool.has_suspects()
+    }
+
+    /// A call was refused for want of room. Legal when live blocks, and what other calls may be adding, fill
+    /// the array; or when it has lost members.
+    fn check_full(&self, adds: u64, what: &str) {
+        let settled = self.is_settled();
+        self.shared.with(|shared| {
+            shared.full += 1;
+            shared.was_full = true;
+            if !settled {
+                return;
+            }
+            let mut live = BTreeMap::new();
+            for volume in shared.volumes.values() {
+                let scheme = self.shard.core().scheme(volume.id).expect("volumes stay");
+                *live.entry(scheme).or_default() += volume.live();
+            }
+            // What is being added counts for the volume that takes the most room for it.
+            let fills = live.clone().into_keys().map(|scheme| {
+                let mut live = live.clone();
+                *live.entry(scheme).or_default() += shared.adding;
+                self.shard.core().fill_of(&live)
+            });
+            let fill = fills.max().unwrap_or_default();
+            if adds == 0 {
+                shared.fail(format!("{what}: refused for want of room, although it adds no block"));
+            } else if fill <= FILL_MAX {
+                shared.fail(format!("{what}: refused for want of room at {fill} of {FILL_MAX}"));
+            }
+        });
+    }
+
     /// Does all operations.
     pub async fn run(mut self) {
         for _ in 0..self.operations {
@@ -78,8 +151,18 @@ impl Client {
     }
 
     async fn write(&mut self, id: VolumeId, size: u64) {
-        let longest = [1, 4, 24][self.rng.index(3)];
+        let longest = [1, 4, LONGEST][self.rng.index(3)];
         let (lba, blocks) = self.range(size, longest);
+        self.write_at(id, lba, blocks).await;
+    }
+
+    async fn write_at(&mut self, id: VolumeId, lba: Lba, blocks: u64) {
+        // Other clients may trim what this one overwrites.
+        let holes = self.shared.with(|shared| {
+            shared.adding += blocks;
+            shared.volumes[&id].holes_since(shared.volumes[&id].issued, lba, blocks)
+        });
+        let since = self.shared.with(|shared| shared.volumes[&id].issued);
         let tag = self.shared.with(|shared| {
             shared.tags += 1;
             shared.tags
@@ -89,14 +172,23 @@ impl Client {
             data.extend_from_slice(&content(tag, lba.plus(index)));
         }
         let outcome = self.shard.write(id, lba, Bytes::from(data)).await;
-        self.shared.with(|shared| match outcome {
-            Ok(number) => {
-                let volume = shared.volumes.get_mut(&id).expect("volumes stay");
-                if let Err(text) = volume.accepted(number, lba, blocks, tag) {
-                    shared.fail(text);
+        let later = self.shared.with(|shared| shared.volumes[&id].holes_since(since, lba, blocks));
+        let adds = holes.max(later);
+        if outcome.as_ref().is_err_and(|error| error.kind() == Kind::NoSpace) {
+            self.check_full(adds, &format!("write of {blocks} blocks at {lba}"));
+        }
+        self.shared.with(|shared| {
+            shared.adding -= blocks;
+            match outcome {
+                Ok(number) => {
+                    shared.overwritten += u64::from(adds == 0 && shared.was_full);
+                    let volume = shared.volumes.get_mut(&id).expect("volumes stay");
+                    if let Err(text) = volume.accepted(number, lba, blocks, tag) {
+                        shared.fail(text);
+                    }
                 }
+                Err(error) => refusal(shared, error.kind(), &format!("write: {error}")),
             }
-            Err(error) => refusal(shared, error.kind(), &format!("write: {error}")),
         });
     }
 
@@ -150,6 +242,9 @@ impl Client {
         let longest = if self.rng.chance(1, 4) { size } else { 40 };
         let (lba, blocks) = self.range(size, longest);
         let outcome = self.shard.trim(id, lba, blocks).await;
+        if outcome.as_ref().is_err_and(|error| error.kind() == Kind::NoSpace) {
+            self.check_full(0, &format!("trim of {blocks} blocks at {lba}"));
+        }
         self.shared.with(|shared| match outcome {
             Ok(number) => {
                 let volume = shared.volumes.get_mut(&id).expect("volumes stay");
@@ -164,6 +259,9 @@ impl Client {
     async fn flush(&mut self, id: VolumeId) {
         let before = self.shared.with(|shared| shared.volumes[&id].issued);
         let outcome = self.shard.flush(id).await;
+        if outcome.as_ref().is_err_and(|error| error.kind() == Kind::NoSpace) {
+            self.check_full(0, "flush");
+        }
         self.shared.with(|shared| match outcome {
             Ok(number) if number >= before => {
                 let volume = shared.volumes.get_mut(&id).expect("volumes stay");
@@ -202,7 +300,7 @@ impl Client {
 /// otherwise.
 fn refusal(shared: &mut Shared, kind: Kind, text: &str) {
     match kind {
-        Kind::NoSpace => shared.full += 1,
+        Kind::NoSpace => {}
         Kind::ReadOnly | Kind::Closed => shared.refused += 1,
         _ => shared.fail(text.into()),
     }

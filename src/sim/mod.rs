@@ -22,6 +22,7 @@ mod media;
 pub mod model;
 pub mod rng;
 mod run;
+pub mod steady;
 mod upkeep;
 mod world;
 

@@ -225,6 +225,21 @@ impl VolumeModel {
         Ok(())
     }
 
+    /// Blocks that are not zeros.
+    pub fn live(&self) -> u64 {
+        (0..self.blocks()).filter(|lba| self.now(*lba) != ZEROS).count() as u64
+    }
+
+    /// How many blocks of a range are zeros now or were at some number from `since` on.
+    pub fn holes_since(&self, since: Number, lba: Lba, blocks: u64) -> u64 {
+        let is_hole = |at: &u64| {
+            let versions = &self.versions[usize::try_from(*at).expect("small")];
+            let later = versions.iter().any(|(born, tag)| *born > since && *tag == ZEROS);
+            later || self.at(*at, since) == ZEROS
+        };
+        (lba.0..lba.0 + blocks).filter(is_hole).count() as u64
+    }
+
     fn explain(&self, tags: &[u64]) -> String {
         let flushed = tags.iter().enumerate().find(|(at, tag)| {
             let versions = &self.versions[*at];

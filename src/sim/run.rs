@@ -39,7 +39,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 36] = [
+pub const EVENTS: [&str; 40] = [
     "short read",
     "short write",
     "read error",
@@ -75,6 +75,10 @@ pub const EVENTS: [&str; 36] = [
     "reconstructed",
     "healed",
     "array full",
+    "overwrite when full",
+    "moved block",
+    "segment cleaned",
+    "crash while cleaning",
     "loss beyond m",
 ];
 
@@ -136,6 +140,8 @@ pub(super) struct Run {
     /// The m of the weakest volume.
     pub(super) tolerance: u8,
     pub(super) chunk_blocks: u32,
+    /// The array is filled, and kept so.
+    full: bool,
     config: Config,
     pub(super) shared: Arc<Owned<Shared>>,
     counts: BTreeMap<String, u64>,
@@ -158,8 +164,10 @@ impl Run {
         let (k, m) = shapes[rng.index(shapes.len())];
         let scheme = Scheme::new(k, m).expect("a valid scheme");
         let members = usize::from(scheme.width()) + rng.index(3);
-        let chunk_blocks = [8, 16, 32][rng.index(3)];
-        let chunks = 40 + rng.below(60);
+        let full = rng.chance(1, 4);
+        let chunk_blocks = if full { 16 } else { [8, 16, 32][rng.index(3)] };
+        // The reserves count chunks: of small ones it takes more until there is room beside them.
+        let chunks = if chunk_blocks == 8 { 90 } else { 40 } + rng.below(60);
         let uneven = 1 + 3 * rng.below(2);
         let disks: Vec<SimDisk> = (0..members)
             .map(|_| {
@@ -185,6 +193,7 @@ impl Run {
             scheme,
             tolerance: scheme.m(),
             chunk_blocks,
+            full,
             config,
             shared: Arc::new(Owned::new(Shared::default())),
             counts: BTreeMap::new(),
@@ -280,14 +289,24 @@ impl Run {
             let scheme = if index == 0 { self.scheme } else { Scheme::new(k, m).expect("valid") };
             self.tolerance = self.tolerance.min(scheme.m());
             let more = if self.rng.chance(1, 3) { 2000 } else { 300 };
-            let blocks = 64 + self.rng.below(more);
+            let blocks = if self.full { 4000 } else { 64 + self.rng.below(more) };
             let (handle, name) = (shard.clone(), format!("v{index}"));
             let id = self
                 .finish(&life, async move { handle.create_volume(&name, scheme, blocks).await })?
                 .map_err(|error| format!("create volume: {error}"))?;
             self.shared.with(|shared| shared.volumes.insert(id, VolumeModel::new(id, blocks)));
         }
+        if self.full {
+            self.fill(&life, &shard)?;
+        }
         self.end(life)
+    }
+
+    /// Writes new blocks until the array takes no more.
+    fn fill(&mut self, life: &Life, shard: &Shard) -> Checked<()> {
+        let mut client = Client::new(shard.clone(), self.shared.clone(), self.rng.fork("fill"), 0);
+        self.finish(life, async move { client.fill().await })?;
+        self.shared.with(|shared| shared.failure.take()).map_or(Ok(()), Err)
     }
 
     /// Draws the members that faults may strike, and how often.
@@ -398,18 +417,15 @@ impl Run {
         let shard = life.shard.clone().expect("opened");
         let clients = 1 + self.rng.below(3);
         for index in 0..clients {
-            let client = Client {
-                shard: shard.clone(),
-                shared: self.shared.clone(),
-                rng: self.rng.fork(&format!("client {index}")),
-                operations: 10 + self.rng.below(60),
-            };
+            let operations = if self.full { 100 + self.rng.below(300) } else { 10 + self.rng.below(60) };
+            let rng = self.rng.fork(&format!("client {index}"));
+            let client = Client::new(shard.clone(), self.shared.clone(), rng, operations);
             life.executor.spawner().spawn(client.run());
         }
         if self.rng.chance(1, 3) {
             self.operate(life);
         }
-        let events = 200 + self.rng.below(3000);
+        let events = (200 + self.rng.below(3000)) * if self.full { 4 } else { 1 };
         let strike = self.rng.below(events);
         for at in 0..events {
             life.executor.run_until_stalled();
@@ -421,6 +437,21 @@ impl Run {
             }
         }
         life.executor.run_until_stalled();
+        if self.full && self.rng.chance(1, 2) {
+            // What comes next is likely a crash: best while blocks are between two places.
+            for _ in 0..2000 {
+                if shard.core().is_cleaning() || !self.hub.step() {
+                    break;
+                }
+                life.executor.run_until_stalled();
+            }
+            for _ in 0..self.rng.below(200) {
+                if !shard.core().is_cleaning() || !self.hub.step() {
+                    break;
+                }
+                life.executor.run_until_stalled();
+            }
+        }
         if self.rng.chance(1, 2) {
             self.strike(true);
         }
@@ -463,14 +494,21 @@ impl Run {
             self.count("rebuild finished", progress.rebuilds);
             self.count("reconstructed", counters.reconstructed);
             self.count("healed", counters.healed);
+            self.count("moved block", progress.moved_blocks);
+            self.count("segment cleaned", progress.cleaned_segments);
         }
         let full = self.shared.with(|shared| std::mem::take(&mut shared.full));
         self.count("array full", full);
+        let overwritten = self.shared.with(|shared| std::mem::take(&mut shared.overwritten));
+        self.count("overwrite when full", overwritten);
     }
 
     fn crash(&mut self, life: Life) {
         self.note(&life);
         self.count("crash", 1);
+        if life.shard.as_ref().is_some_and(|shard| shard.core().is_cleaning()) {
+            self.count("crash while cleaning", 1);
+        }
         drop(life);
         if self.rng.chance(2, 3) {
             self.hub.power_loss();

@@ -6,6 +6,7 @@ use crate::format::superblock::MemberState;
 use crate::limits::RING_BYTES;
 use crate::maintain::Pace;
 use crate::pool::Candidate;
+use crate::space::Lacking;
 use crate::types::{BLOCK_U64, SegmentId, Slot};
 use crate::volume::Shard;
 use std::sync::Arc;
@@ -134,6 +135,22 @@ impl Run {
             self.finish(life, async move { handle.replace_member(slot, new).await })?
                 .map_err(|error| format!("replace: {error}"))?;
         }
+        // The cleaner may make the room that one rebuild did not find.
+        let mut left = None;
+        for _ in 0..4 {
+            left = self.rebuild_all(life, &shard)?;
+            if left.is_none() {
+                break;
+            }
+        }
+        if let Some(lacking) = left {
+            return Err(format!("rebuild left {lacking:?}, although there is room"));
+        }
+        if self.rng.chance(1, 2) { self.clean(life) } else { Ok(()) }
+    }
+
+    /// Rebuilds. Returns what lacks columns then although there is room.
+    fn rebuild_all(&self, life: &Life, shard: &Shard) -> Checked<Option<Lacking>> {
         let handle = shard.clone();
         let rebuilt = self
             .finish(life, async move { handle.rebuild(Pace::default()).await })?
@@ -142,20 +159,16 @@ impl Run {
             return Err(format!("rebuild: {} blocks are lost", rebuilt.lost));
         }
         let core = shard.core();
-        let left = core.stripes().space.with(|space| {
+        Ok(core.stripes().space.with(|space| {
             let mut trial = space.clone();
             let mut lacking = space.lacking(SegmentId(u64::MAX)).into_iter();
             lacking.find(|lacking| {
                 lacking
                     .columns
                     .iter()
-                    .any(|column| trial.claim(lacking.segment, *column, &[], core.reserve()).is_some())
+                    .any(|column| trial.claim(lacking.segment, *column, &[], core.reserves()).is_some())
             })
-        });
-        if let Some(lacking) = left {
-            return Err(format!("rebuild left {lacking:?}, although there is room"));
-        }
-        if self.rng.chance(1, 2) { self.clean(life) } else { Ok(()) }
+        }))
     }
 
     /// A scrub heals everything: the next one finds nothing. Then no member is weaker than another.

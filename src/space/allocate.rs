@@ -1,6 +1,6 @@
 //! Where the next segment goes, and how much room is left.
 
-use super::table::{Segment, Space};
+use super::table::{Member, Segment, Space};
 use crate::format::superblock::ChunkAddress;
 use crate::format::tables::ColumnState;
 use crate::limits::RUNWAY_CHUNKS_MAX;
@@ -10,8 +10,10 @@ use std::collections::BTreeSet;
 /// What a segment is for: decides which reserve it may use (rule 13).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Purpose {
-    /// User data: must leave the reserve alone.
+    /// User data: must leave both reserves alone.
     Data,
+    /// User data that the cleaner moves: may use its own reserve, which makes more room than it takes.
+    Clean,
     /// Pages of maps, of the volume table and of the damage list.
     Meta,
     /// Pages of the segment table.
@@ -23,9 +25,32 @@ pub fn runway_quota(members: usize) -> usize {
     (RUNWAY_CHUNKS_MAX / members.max(1)).max(1)
 }
 
-/// Chunks, counted per member, that user data must leave for the next checkpoint.
+impl Purpose {
+    /// Whether its records are the log's, which replay looks for, and not a checkpoint's.
+    pub fn is_log(self) -> bool {
+        matches!(self, Purpose::Data | Purpose::Clean)
+    }
+}
+
+/// Chunks, counted per member, that are kept for whoever makes room (rule 13).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reserve(pub u32);
+pub struct Reserves {
+    /// For the next two checkpoints.
+    pub checkpoint: u32,
+    /// For the cleaner.
+    pub cleaner: u32,
+}
+
+impl Reserves {
+    /// Chunks of each member that a segment of this purpose must leave alone.
+    pub fn kept_from(self, purpose: Purpose) -> usize {
+        match purpose {
+            Purpose::Data => (self.checkpoint + self.cleaner) as usize,
+            Purpose::Clean => self.checkpoint as usize,
+            Purpose::Meta | Purpose::Boot => 0,
+        }
+    }
+}
 
 impl Space {
     /// The widest scheme for new segments: as wide as `wanted` if there are members enough, else narrower
@@ -37,17 +62,17 @@ impl Space {
     }
 
     /// Opens a segment on the members with the most free chunks, so that members of different sizes fill up
-    /// together and all are usable; `None` when too few have one. Data goes only to the runway, where replay looks
+    /// together and all are usable; `None` when too few have one. The log goes only to the runway, where replay looks
     /// for it; pages are found through their roots and go to any free chunk, rather to others than those.
-    pub fn open(&mut self, wanted: Scheme, purpose: Purpose, reserve: Reserve) -> Option<SegmentId> {
+    pub fn open(&mut self, wanted: Scheme, purpose: Purpose, reserves: Reserves) -> Option<SegmentId> {
         let scheme = self.fit(wanted);
-        let is_data = purpose == Purpose::Data;
-        let keep = if is_data { reserve.0 as usize } else { 0 };
+        let keep = reserves.kept_from(purpose);
+        let is_log = purpose.is_log();
         let mut candidates: Vec<(usize, Slot)> = (0u8..)
             .map(Slot)
             .zip(&self.members)
             .filter(|(_, member)| member.active && member.free.len() > keep)
-            .filter(|(_, member)| !is_data || !member.runway.is_empty())
+            .filter(|(_, member)| !is_log || !member.runway.is_empty())
             .map(|(slot, member)| (member.free.len(), slot))
             .collect();
         let present = usize::from(scheme.width()).min(self.active());
@@ -64,7 +89,7 @@ impl Space {
         let mut columns = vec![ColumnState::Absent; usize::from(scheme.width())];
         for ((_, slot), column) in candidates.into_iter().zip(&mut columns) {
             let member = &mut self.members[usize::from(slot.0)];
-            let chunk = if is_data { member.runway.first().copied() } else { member.off_runway() };
+            let chunk = if is_log { member.runway.first().copied() } else { member.off_runway() };
             let chunk = chunk.expect("a candidate has room");
             member.take(chunk);
             *column = ColumnState::Complete(ChunkAddress { slot, chunk });
@@ -131,17 +156,33 @@ impl Space {
         }
     }
 
-    /// How many segments of this scheme the free chunks allow, the reserve left alone: the largest s such that
-    /// s segments of `width` distinct members each fit, which is when the sum of min(room, s) is s * width or
-    /// more. Taking the members with the most room each time, as [`Space::open`] does, gets there.
-    pub fn free_segments(&self, wanted: Scheme, reserve: Reserve) -> u64 {
-        let keep = reserve.0 as usize;
-        let rooms: Vec<u64> = self
-            .members
-            .iter()
-            .filter(|member| member.active)
-            .map(|member| member.free.len().saturating_sub(keep) as u64)
-            .collect();
+    /// How many segments of this scheme and purpose the free chunks allow.
+    pub fn free_segments(&self, wanted: Scheme, purpose: Purpose, reserves: Reserves) -> u64 {
+        let keep = reserves.kept_from(purpose);
+        self.segments_of(wanted, |member| member.free.len().saturating_sub(keep) as u64)
+    }
+
+    /// How many segments of this scheme user data may fill on the members in use, if nothing else is there.
+    pub fn most_segments(&self, wanted: Scheme, reserves: Reserves) -> u64 {
+        let keep = reserves.kept_from(Purpose::Data) as u64;
+        self.segments_of(wanted, |member| u64::from(member.chunks).saturating_sub(keep))
+    }
+
+    /// Whether less than half is taken of what user data may fill of each member.
+    pub fn is_roomy(&self, reserves: Reserves) -> bool {
+        let keep = reserves.kept_from(Purpose::Data);
+        let mut active = self.members.iter().filter(|member| member.active);
+        active.all(|member| {
+            let chunks = member.chunks as usize;
+            2 * (chunks - member.free.len()) < chunks.saturating_sub(keep)
+        })
+    }
+
+    /// The largest s such that s segments of `width` distinct members each fit, which is when the sum of
+    /// min(room, s) is s * width or more. Taking the members with the most room each time, as [`Space::open`]
+    /// does, gets there.
+    fn segments_of(&self, wanted: Scheme, room: impl Fn(&Member) -> u64) -> u64 {
+        let rooms: Vec<u64> = self.members.iter().filter(|member| member.active).map(room).collect();
         let width = u64::from(self.fit(wanted).width()).min(rooms.len() as u64).max(1);
         let (mut low, mut high) = (0u64, rooms.iter().sum::<u64>() / width);
         while low < high {

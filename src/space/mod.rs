@@ -4,6 +4,6 @@ mod allocate;
 mod refill;
 mod table;
 
-pub use allocate::{Purpose, Reserve, runway_quota};
+pub use allocate::{Purpose, Reserves, runway_quota};
 pub use refill::Lacking;
 pub use table::{Segment, Space};

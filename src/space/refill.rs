@@ -3,7 +3,7 @@
 //! A chunk is claimed before anything is written to it: it is neither free nor in a segment until it is either
 //! adopted as a column or given back. After a crash it is free again, because no table names it.
 
-use super::allocate::Reserve;
+use super::allocate::{Purpose, Reserves};
 use super::table::Space;
 use crate::format::superblock::{ChunkAddress, MemberRecord};
 use crate::format::tables::ColumnState;
@@ -97,13 +97,13 @@ impl Space {
 
     /// Claims a chunk for a column that a segment lacks: the one that it has already, where that is on a member
     /// in use, else one on the member with the most room that has no other column of the segment. `None` when
-    /// there is no room beside the reserve, or the segment is gone.
+    /// there is no room beside the reserves, or the segment is gone.
     pub fn claim(
         &mut self,
         id: SegmentId,
         column: Column,
         taken: &[ChunkAddress],
-        reserve: Reserve,
+        reserves: Reserves,
     ) -> Option<ChunkAddress> {
         let segment = self.segments.get(&id)?;
         if let ColumnState::Partial(at) = segment.columns[usize::from(column.0)]
@@ -113,7 +113,7 @@ impl Space {
         }
         let others: BTreeSet<Slot> =
             segment.chunks().chain(taken.iter().copied()).map(|at| at.slot).collect();
-        let keep = reserve.0 as usize;
+        let keep = reserves.kept_from(Purpose::Data);
         let (slot, _) = (0u8..)
             .map(Slot)
             .zip(&self.members)
@@ -158,7 +158,7 @@ impl Space {
 mod tests {
     use super::*;
     use crate::format::superblock::MemberState;
-    use crate::space::{Purpose, Segment};
+    use crate::space::Segment;
     use crate::types::{Epoch, Scheme, Uuid};
 
     fn record(chunks: u32) -> MemberRecord {
@@ -171,6 +171,10 @@ mod tests {
             path: String::new(),
             label: String::new(),
         }
+    }
+
+    fn reserves(checkpoint: u32) -> Reserves {
+        Reserves { checkpoint, cleaner: 0 }
     }
 
     /// Four members of ten chunks with one 2+1 segment on the first three.
@@ -192,10 +196,10 @@ mod tests {
         let lacking = space.lacking(SegmentId(9)).remove(0);
         assert_eq!((lacking.columns.as_slice(), lacking.spare), (&[Column(1)][..], 0));
         assert!(space.lacking(id).is_empty(), "it is not covered yet");
-        let address = space.claim(id, Column(1), &[], Reserve(2)).expect("there is room");
+        let address = space.claim(id, Column(1), &[], reserves(2)).expect("there is room");
         assert_eq!(address.slot, Slot(3));
         space.give_back(id, address);
-        let address = space.claim(id, Column(1), &[], Reserve(2)).expect("there is room");
+        let address = space.claim(id, Column(1), &[], reserves(2)).expect("there is room");
         space.adopt(id, Column(1), address);
         assert!(space.lacking(SegmentId(9)).is_empty() && space.is_empty(Slot(1)));
         space.check();
@@ -205,9 +209,9 @@ mod tests {
     fn without_a_fourth_member_or_room_nothing_is_claimed() {
         let (mut space, id) = space();
         space.set_active(Slot(0), false);
-        assert_eq!(space.claim(id, Column(0), &[], Reserve(10)), None);
-        let taken = space.claim(id, Column(0), &[], Reserve(2)).expect("there is room");
-        assert_eq!(space.claim(id, Column(2), &[taken], Reserve(2)), None);
+        assert_eq!(space.claim(id, Column(0), &[], reserves(10)), None);
+        let taken = space.claim(id, Column(0), &[], reserves(2)).expect("there is room");
+        assert_eq!(space.claim(id, Column(2), &[taken], reserves(2)), None);
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
         space.doubt_absent(id);
         space.set_active(Slot(2), true);
         assert_eq!(space.lacking(SegmentId(9))[0].columns, [Column(2)]);
-        let address = space.claim(id, Column(2), &[], Reserve(2)).expect("its own");
+        let address = space.claim(id, Column(2), &[], reserves(2)).expect("its own");
         assert_eq!(address, ChunkAddress { slot: Slot(2), chunk: Chunk(2) });
         space.give_back(id, address);
         space.adopt(id, Column(2), address);

@@ -352,6 +352,11 @@ impl Space {
         }
     }
 
+    /// What a segment of the table was written for, as its records say.
+    pub fn reclassify(&mut self, id: SegmentId, purpose: Purpose) {
+        self.change(id).purpose = purpose;
+    }
+
     /// A member is in use, or is no more.
     pub fn set_active(&mut self, slot: Slot, active: bool) {
         self.members[usize::from(slot.0)].active = active;
@@ -360,6 +365,11 @@ impl Space {
     /// Members that new segments may use.
     pub fn active(&self) -> usize {
         self.members.iter().filter(|member| member.active).count()
+    }
+
+    /// Chunks on members in use that are in no segment.
+    pub fn free_chunks(&self) -> u64 {
+        self.members.iter().filter(|member| member.active).map(|member| member.free.len() as u64).sum()
     }
 
     /// Chunks of a member that are in a segment.

@@ -55,6 +55,10 @@ pub struct Counters {
     pub lost: u64,
     /// Bytes written to members by records.
     pub written: u64,
+    /// Those of them by which the cleaner moved blocks.
+    pub moved: u64,
+    /// Those of them that hold pages of trees.
+    pub metadata: u64,
 }
 
 impl Stripes {
@@ -116,12 +120,13 @@ impl Stripes {
     }
 
     /// Keeps a segment's chunks from being reused while I/O on them is pending.
-    fn pin(&self, segment: SegmentId) -> Option<Pin<'_>> {
-        self.space.with(|space| space.pin(segment)).then_some(Pin { stripes: self, segment })
+    pub(crate) fn pin(&self, segment: SegmentId) -> Option<Pin<'_>> {
+        self.space.with(|space| space.pin(segment)).then(|| Pin { stripes: self, segment })
     }
 }
 
-struct Pin<'a> {
+/// Keeps the chunks of a segment from being reused until it is dropped.
+pub(crate) struct Pin<'a> {
     stripes: &'a Stripes,
     segment: SegmentId,
 }

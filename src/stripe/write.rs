@@ -4,14 +4,15 @@ use super::{Packed, Stripes};
 use crate::device::{DeviceError, write_full};
 use crate::pool::Fault;
 use crate::runtime::join_all;
+use crate::space::Purpose;
 use crate::types::BLOCK_U64;
 use crate::zoo::Bug;
 
 impl Stripes {
     /// Writes a record, one contiguous write per member. `true` when every column that the segment has was
     /// written; a member that failed is a suspect from now on, and the record must be written again
-    /// elsewhere. Durable only after [`Stripes::flush`].
-    pub async fn write(&self, packed: Packed) -> bool {
+    /// elsewhere. Durable only after [`Stripes::flush`]. `purpose` is what the bytes are counted as.
+    pub async fn write(&self, packed: Packed, purpose: Purpose) -> bool {
         let Packed { record, columns, .. } = packed;
         let _pin = self.pin(record.segment);
         let mut writes = Vec::with_capacity(columns.len());
@@ -25,7 +26,14 @@ impl Stripes {
             writes.push(async move { (address.slot, write_full(device.as_ref(), offset, pieces).await) });
         }
         let bytes = writes.len() as u64 * (u64::from(record.rows) + 1) * BLOCK_U64;
-        self.count(|counters| counters.written += bytes);
+        self.count(|counters| {
+            counters.written += bytes;
+            match purpose {
+                Purpose::Data => {}
+                Purpose::Clean => counters.moved += bytes,
+                Purpose::Meta | Purpose::Boot => counters.metadata += bytes,
+            }
+        });
         for (slot, outcome) in join_all(writes).await {
             if outcome.is_err() {
                 self.pool.charge(slot, Fault::Write);
@@ -44,16 +52,13 @@ impl Stripes {
         }
         let flushes = self.pool.active().into_iter().map(|(slot, device)| async move {
             let outcome: Result<(), DeviceError> = device.flush().await;
-            (slot, outcome)
-        });
-        let mut complete = true;
-        for (slot, outcome) in join_all(flushes.collect()).await {
             if outcome.is_err() {
+                // At once: a flush that another task began must not be trusted after this one.
                 self.pool.charge(slot, Fault::Flush);
                 self.pool.suspect(slot);
-                complete = false;
             }
-        }
-        complete
+            outcome.is_ok()
+        });
+        !join_all(flushes.collect()).await.contains(&false)
     }
 }

@@ -163,7 +163,7 @@ impl Shard {
             let runs = vec![(span.first(), blocks.collect())];
             Step { range: (span.first(), span.blocks()), hole: None, runs }
         };
-        self.core.accept_step(id, span.blocks(), compose).await
+        self.core.accept_step(id, Some(span.first()), span.blocks(), compose).await
     }
 
     /// Makes `len` bytes at `offset`, both multiples of 512, read as zeros: one step of the history. Whole blocks
@@ -195,7 +195,7 @@ impl Shard {
             let hole = (!hole.is_empty()).then(|| (Lba(hole.start), hole.end - hole.start));
             Step { range: (span.first(), span.blocks()), hole, runs }
         };
-        self.core.accept_step(id, olds.len() as u64, compose).await
+        self.core.accept_step(id, None, olds.len() as u64, compose).await
     }
 
     /// The blocks at the edges. One that is lost is no matter when it was written anew meanwhile.

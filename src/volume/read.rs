@@ -74,13 +74,22 @@ impl Shard {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let (sources, root) = self.resolve(id, lba, blocks).await?;
+            let before = self.root(id);
+            let (sources, root) = match self.resolve(id, lba, blocks).await {
+                // A checkpoint may have freed the pages of the tree meanwhile.
+                Err(_) if self.root(id) != before => continue,
+                resolved => resolved?,
+            };
             let fetched = self.fetch(lba, &sources).await;
             self.core.wake_for_suspects();
             match fetched {
                 Ok(Fetched { blocks, lost }) if lost.is_empty() => return Ok(blocks),
                 // The map may have changed since it was asked: what it said then may be gone by now.
                 _ if attempt < ATTEMPTS && !self.is_current(id, lba, &sources, root).await => {}
+                // The cleaner may be faster than so long a read.
+                _ if blocks > 1 && !self.is_current(id, lba, &sources, root).await => {
+                    return self.read_halves(id, lba, blocks).await;
+                }
                 Ok(Fetched { lost, .. }) => {
                     lost.iter().for_each(|lba| self.core.note_loss(id, *lba));
                     return Err(self.lost(id, &lost));
@@ -88,6 +97,13 @@ impl Shard {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn read_halves(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Vec<Block>> {
+        let half = blocks / 2;
+        let mut found = Box::pin(self.read_blocks(id, lba, half)).await?;
+        found.extend(Box::pin(self.read_blocks(id, lba.plus(half), blocks - half)).await?);
+        Ok(found)
     }
 
     /// Where a block is, as far as the log has it durable; `None` for zeros and for what is still in memory.

@@ -4,8 +4,8 @@ use crate::commit::{Core, CreateOptions, OpenOptions, Upkeep};
 use crate::device::Aligned;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::MemberState;
-use crate::format::tables::{DamageRecord, Tombstone};
-use crate::limits::{TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, WRITE_BLOCKS_MAX};
+use crate::format::tables::DamageRecord;
+use crate::limits::WRITE_BLOCKS_MAX;
 use crate::maintain::{Pace, Rebuilt, Scrub};
 use crate::pool::{Candidate, Election};
 use crate::runtime::Env;
@@ -51,6 +51,9 @@ impl Shard {
         let spawner = env.spawner.clone();
         let background = options.upkeep == Upkeep::Background && !options.read_only;
         let (core, election) = crate::commit::open(env, members, options).await?;
+        if core.writable().is_ok() {
+            spawner.spawn(crate::maintain::clean(core.clone()));
+        }
         if background {
             spawner.spawn(crate::maintain::run(core.clone()));
         }
@@ -127,18 +130,16 @@ impl Shard {
     /// [`Kind::NotFound`], or why it could not be made durable.
     pub async fn delete_volume(&self, id: VolumeId) -> Result<()> {
         self.core.writable()?;
-        self.core.flush_volume(id).await?;
-        let dropped = self.core.catalog().with(|catalog| {
-            let volume = catalog.get_mut(id)?;
-            volume.deleted = true;
-            let whole = Tombstone { number: TOMBSTONE_LAST, lba: Lba(0), blocks: VOLUME_BLOCKS_MAX };
-            volume.tombstones = vec![whole];
-            catalog.damage.forget(id);
-            Ok(catalog.active.forget(id))
-        })?;
+        match self.core.flush_volume(id).await {
+            // What finds no room any more needs none.
+            Err(error) if error.kind() == Kind::NoSpace => {}
+            outcome => drop(outcome?),
+        }
+        let dropped = self.core.catalog().with(|catalog| catalog.delete(id))?;
         self.core.stripes().space.with(|space| {
             dropped.iter().for_each(|pointer| space.pend(pointer.place.segment, -1));
         });
+        self.core.note_change();
         self.core.checkpoint().await
     }
 

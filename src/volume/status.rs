@@ -123,6 +123,10 @@ pub struct Work {
     pub accepted: u64,
     /// Bytes that records took on the members.
     pub written: u64,
+    /// Those of them by which the cleaner moved blocks.
+    pub moved: u64,
+    /// Those of them that hold maps and tables.
+    pub metadata: u64,
 }
 
 /// A long job, under way or interrupted.
@@ -271,6 +275,8 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
             healed: counters.healed,
             accepted: core.progress().accepted,
             written: counters.written,
+            moved: counters.moved,
+            metadata: counters.metadata,
         },
         ..blank(&superblock, notes)
     }

@@ -38,7 +38,7 @@ fn walks(map: &Forest) -> [Result<()>; 6] {
         block_on(tree.scan(all.0, all.1, usize::MAX)).map(drop),
         (0..210).try_for_each(|lba| block_on(tree.newest(Lba(lba))).map(drop)),
         (0..210).try_for_each(|lba| block_on(tree.last_at_or_before(Key(lba, 5))).map(drop)),
-        block_on(tree.merge_map(&mut written, 2, &everything, &mut |_, _| ())).map(drop),
+        block_on(tree.merge_map(&mut written, 2, &everything, &[], &mut |_, _| ())).map(drop),
         block_on(tree.remove_range(&mut written, 2, all, 100, usize::MAX, &mut |_, _| ())).map(drop),
     ]
 }
@@ -167,7 +167,7 @@ fn a_tree_that_cannot_grow_further_is_an_error() {
     deep.root = Some(Root { pointer: pointer_at(1012), level: 12 });
     let mut written = Written::default();
     let more = [(Key(1, 0), Some([2; 16]))];
-    let outcome = block_on(deep.tree().merge(&mut written, 1, &more, &mut |_, _| ()));
+    let outcome = block_on(deep.tree().merge(&mut written, 1, &more, &[], &mut |_, _| ()));
     let error = outcome.expect_err("a root above the highest level");
     assert!(error.to_string().contains("too deep"), "{error}");
 }
@@ -221,7 +221,7 @@ fn a_sparse_tree_is_merged_all_the_same() {
                 }
             }
             let mut written = Written::starting(10_000 * (round + 1));
-            let root = block_on(forest.tree().merge(&mut written, 1, &updates, &mut |_, _| ()));
+            let root = block_on(forest.tree().merge(&mut written, 1, &updates, &[], &mut |_, _| ()));
             forest.root = root.expect("a sparse tree");
             for place in written.retired {
                 assert!(forest.memory.0.remove(&place).is_some());

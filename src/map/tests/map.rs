@@ -56,6 +56,31 @@ fn a_move_applies_only_where_the_map_points_to_the_place_it_leaves() {
 }
 
 #[test]
+fn touched_leaves_leave_their_places_and_nothing_else_changes() {
+    let mut map = map(4);
+    let first: Vec<_> = (0..100).map(|lba| write(lba, 1, lba)).collect();
+    map.merge_map(&first);
+    for keys in [vec![0], vec![50], vec![99], vec![7, 8, 9, 90], (0..100).collect()] {
+        let (before, contents) = (map.reachable(), map.contents());
+        let keys: Vec<Key> = keys.into_iter().map(|lba| Key(lba, 0)).collect();
+        assert_eq!(map.touch(&[], &keys), []);
+        assert_eq!(map.contents(), contents);
+        block_on(map.tree().check(&mut |_, _| ())).expect("sound");
+        for key in keys {
+            for level in 0..=map.root.expect("not empty").level {
+                let place = block_on(map.tree().page_at(level, key)).expect("sound").expect("there").place;
+                assert!(!before.contains_key(&place), "{key:?} on level {level}");
+            }
+        }
+    }
+    assert_eq!(map.touch(&[write(50, 2, 500), trimmed(60, 2)], &[Key(51, 0), Key(60, 0)]).len(), 2);
+    let mut empty = Forest::new(TreeId::Map(VolumeId(3)), 4);
+    assert_eq!(empty.touch(&[], &[Key(5, 0)]), []);
+    assert_eq!(empty.touch(&[write(5, 1, 1)], &[Key(2, 0), Key(9, 0)]), []);
+    assert_eq!(empty.contents(), [entry(5, 1, 1)]);
+}
+
+#[test]
 fn a_trim_removes_an_older_block_and_nothing_else() {
     let mut map = map(4);
     assert_eq!(map.merge_map(&[trimmed(5, 9)]), [], "of an empty map");

@@ -38,7 +38,7 @@ fn a_batch_that_touches_one_leaf_loads_and_writes_one_page_per_level() {
                 let mut written = Written::default();
                 let batch = [change];
                 let (tree, mut replaced) = (alone.tree(), |_, _| ());
-                let merge = tree.merge(&mut written, 9, &batch, &mut replaced);
+                let merge = tree.merge(&mut written, 9, &batch, &[], &mut replaced);
                 assert!(block_on(merge).expect("pages enough").is_some());
                 assert_eq!((written.emitted.len(), written.retired.len()), (height, height));
                 forest.merge(&[change]);

@@ -75,7 +75,7 @@ fn a_dead_segment_stays_while_replay_needs_its_numbers() {
 fn a_torn_record_is_mended_from_what_was_read_and_verified_once() {
     let mut kept = 0;
     for event in 0..150 {
-        let scene = Scene::new((2, 1), 8, &[24; 3]);
+        let scene = Scene::new((2, 1), 8, &[40; 3]);
         let life = scene.open();
         let id = life.volume("mail", 64);
         life.write(id, 0, 2, 1);

@@ -1,0 +1,276 @@
+//! Room on the members: who waits for it, who can still make some, and when a call is refused instead.
+//!
+//! What is accepted has room beside all reserves at that moment. When room is short but live blocks are few, a
+//! caller waits for the cleaner, and before it comes to that every call is slowed a little. A call fails with
+//! [`Kind::NoSpace`] only when nothing waits in the buffer and the cleaner has found nothing more to free since
+//! the last change: so nobody hangs.
+
+use super::capacity::segments_of;
+use super::core::Core;
+use crate::error::{Error, Kind, Result};
+use crate::format::record::Record;
+use crate::log::Batch;
+use crate::space::Purpose;
+use crate::stripe::Fit;
+use crate::types::Scheme;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The cleaner begins when fewer than one in so many segments is free, and at least [`LOW_MIN`].
+const LOW_SHARE: u64 = 32;
+const LOW_MIN: u64 = 3;
+/// How long a block is delayed when no segment is left for user data: 10 ms for a call of 1 MiB.
+const DELAY_MAX: Duration = Duration::from_micros(40);
+
+/// How scarce room is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Shortage {
+    /// Enough is free.
+    None,
+    /// Less is free than should be.
+    Low,
+    /// A call waits for room.
+    Critical,
+}
+
+/// Who waits for room and who makes it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Supply {
+    /// Calls that wait for room.
+    waiting: u64,
+    /// What was accepted finds no room: an eviction took it.
+    stalled: bool,
+    /// Counts everything by which blocks may have died.
+    changes: u64,
+    /// What `changes` was when the cleaner found nothing more to free.
+    exhausted: Option<u64>,
+    /// The cleaner is at work.
+    cleaning: bool,
+    /// The array is being closed: no more cleaning.
+    resting: bool,
+}
+
+impl Supply {
+    fn is_exhausted(&self) -> bool {
+        self.resting || self.exhausted == Some(self.changes)
+    }
+}
+
+/// A call that waits for room, until it is dropped.
+struct Waiting<'a>(&'a Core);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.supply.with(|supply| supply.waiting -= 1);
+    }
+}
+
+/// The cleaner at work, until it is dropped.
+pub(crate) struct Cleaning<'a>(&'a Core);
+
+impl Drop for Cleaning<'_> {
+    fn drop(&mut self) {
+        self.0.supply.with(|supply| supply.cleaning = false);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Core {
+    /// Whether everything accepted and `blocks` more of a scheme fit beside what is kept from `purpose`.
+    pub(super) fn has_room(&self, scheme: Scheme, blocks: u64, purpose: Purpose) -> bool {
+        let rows = self.stripes.chunk_rows();
+        let mut needed: BTreeMap<Scheme, u64> = BTreeMap::new();
+        let fit = |scheme| self.stripes.space.with(|space| space.fit(scheme));
+        self.log.with(|log| {
+            let open = log.open(scheme).filter(|open| !open.is_empty());
+            for (scheme, batch) in log.unplaced() {
+                *needed.entry(scheme).or_default() +=
+                    segments_of(rows, fit(scheme), batch.len(), preamble(batch));
+            }
+            let before = open.map_or(0, |open| segments_of(rows, fit(scheme), open.len(), preamble(open)));
+            let (len, bytes) = open.map_or((0, 0), |open| (open.len(), preamble(open)));
+            // Intervals and changes of one more call.
+            let after = segments_of(rows, fit(scheme), len + blocks, bytes + 64);
+            *needed.entry(scheme).or_default() += after - before;
+        });
+        self.stripes.space.with(|space| {
+            let widest = needed.keys().copied().max_by_key(|scheme| scheme.width()).unwrap_or(scheme);
+            needed.values().sum::<u64>() <= space.free_segments(widest, purpose, self.reserves)
+        })
+    }
+
+    /// Whether a batch that waits to be placed fits beside what is kept from `purpose`.
+    pub(super) fn batch_fits(&self, scheme: Scheme, batch: &Batch, purpose: Purpose) -> bool {
+        self.stripes.space.with(|space| {
+            let (rows, fit) = (space.chunk_rows(), space.fit(scheme));
+            let open = self.log.with(|log| log.segment(scheme)).and_then(|segment| space.get(segment));
+            let left = open.filter(|segment| !segment.sealed).map_or(0, |segment| rows - segment.rows);
+            let bytes = usize::try_from(preamble(batch)).expect("a batch is bounded");
+            let blocks = usize::try_from(batch.len()).expect("a batch is bounded");
+            if Fit::of(fit, blocks, bytes, left).is_some_and(|fit| fit.is_last) {
+                return true;
+            }
+            let needed = segments_of(rows, fit, batch.len(), preamble(batch));
+            needed <= space.free_segments(scheme, purpose, self.reserves)
+        })
+    }
+
+    /// Waits until a call finds room.
+    pub(super) async fn wait_for_room(&self, scheme: Scheme, blocks: u64) -> Result<()> {
+        if self.has_room(scheme, blocks, Purpose::Data) {
+            return Ok(());
+        }
+        self.supply.with(|supply| supply.waiting += 1);
+        let _waiting = Waiting(self);
+        self.changed.notify_all();
+        loop {
+            let listen = self.changed.listen();
+            self.writable()?;
+            if self.has_room(scheme, blocks, Purpose::Data) {
+                return Ok(());
+            }
+            if self.is_resting() {
+                return Err(Error::new(Kind::Closed, "the array is being closed"));
+            }
+            if !self.is_exhausted() {
+                listen.await;
+                continue;
+            }
+            // What waits in the buffer overwrites blocks: these are not dead before it is in the map.
+            if self.log.with(|log| log.is_empty()) || self.is_stalled() {
+                return Err(no_space());
+            }
+            if self.log.with(|log| log.seal_all()) {
+                self.changed.notify_all();
+            }
+            if !self.flush_written().await {
+                listen.await;
+            }
+        }
+    }
+
+    /// Slows a call down while the cleaner works against a shortage: the more the less is free.
+    pub(super) async fn throttle(&self, scheme: Scheme, blocks: u64) {
+        if !self.supply.with(|supply| supply.cleaning) {
+            return;
+        }
+        let (free, low) = self.free_and_low(scheme);
+        if free < low {
+            let share = |duration: Duration| duration.as_nanos() * u128::from(low - free) / u128::from(low);
+            let nanos =
+                share(DELAY_MAX) * u128::from(low - free) / u128::from(low) * u128::from(blocks.max(1));
+            self.env.clock.sleep(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))).await;
+        }
+    }
+
+    /// Segments that user data of this scheme may still open, and how many there should be.
+    pub(crate) fn free_and_low(&self, scheme: Scheme) -> (u64, u64) {
+        self.stripes.space.with(|space| {
+            let all = space.most_segments(scheme, self.reserves);
+            (space.free_segments(scheme, Purpose::Data, self.reserves), (all / LOW_SHARE).max(LOW_MIN))
+        })
+    }
+
+    /// Segments of this scheme that user data may fill, if nothing else is there.
+    pub(crate) fn segments_for_users(&self, scheme: Scheme) -> u64 {
+        self.stripes.space.with(|space| space.most_segments(scheme, self.reserves))
+    }
+
+    /// How scarce room is for the schemes that are written.
+    pub(crate) fn shortage(&self) -> Shortage {
+        if self.supply.with(|supply| supply.waiting > 0 || supply.stalled) {
+            return Shortage::Critical;
+        }
+        let schemes: Vec<Scheme> = self.log.with(|log| log.schemes().collect());
+        let is_low = |scheme| {
+            let (free, low) = self.free_and_low(scheme);
+            free < low
+        };
+        if schemes.into_iter().any(is_low) { Shortage::Low } else { Shortage::None }
+    }
+
+    /// Blocks may have died: whoever gave up looks again.
+    pub(crate) fn note_change(&self) {
+        self.supply.with(|supply| supply.changes += 1);
+    }
+
+    /// Counts everything by which blocks may have died.
+    pub(crate) fn changes(&self) -> u64 {
+        self.supply.with(|supply| supply.changes)
+    }
+
+    /// The cleaner found nothing more to free since `changes` was what it says.
+    pub(crate) fn exhaust(&self, changes: u64) {
+        self.supply.with(|supply| supply.exhausted = Some(changes));
+        self.changed.notify_all();
+    }
+
+    /// Whether nobody can make room until something changes.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.supply.with(|supply| supply.is_exhausted())
+    }
+
+    /// Whether what was accepted waits for room.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.supply.with(|supply| supply.stalled)
+    }
+
+    /// What was accepted finds no room, or does again. Returns whether that is news.
+    pub(super) fn set_stalled(&self, stalled: bool) -> bool {
+        let before = self.supply.with(|supply| std::mem::replace(&mut supply.stalled, stalled));
+        if before != stalled {
+            self.changed.notify_all();
+        }
+        before != stalled
+    }
+
+    /// The cleaner begins to work; `None` while the array is being closed.
+    pub(crate) fn begin_cleaning(&self) -> Option<Cleaning<'_>> {
+        let begun = self.supply.with(|supply| {
+            supply.cleaning = !supply.resting;
+            supply.cleaning
+        });
+        begun.then(|| Cleaning(self))
+    }
+
+    /// Whether the cleaner is to stop.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.supply.with(|supply| supply.resting)
+    }
+
+    /// Whether the cleaner is at work.
+    pub fn is_cleaning(&self) -> bool {
+        self.supply.with(|supply| supply.cleaning)
+    }
+
+    /// Lets the cleaner rest (or not), and waits until it does.
+    pub(super) async fn rest(&self, resting: bool) {
+        self.supply.with(|supply| supply.resting = resting);
+        self.changed.notify_all();
+        loop {
+            let listen = self.changed.listen();
+            if !resting || !self.is_cleaning() || self.writable().is_err() {
+                return;
+            }
+            listen.await;
+        }
+    }
+
+    /// Whether a checkpoint may free chunks or count blocks out.
+    pub(crate) fn may_free(&self) -> bool {
+        let counts = self
+            .catalog
+            .with(|catalog| !catalog.active.is_empty() || !catalog.frozen.is_empty() || catalog.may_shrink());
+        counts || self.stripes.space.with(|space| !space.dead().is_empty())
+    }
+}
+
+/// Bytes of a batch's intervals and changes.
+fn preamble(batch: &Batch) -> u64 {
+    (Record::preamble_bytes(&[], batch.changes()) + 32 * batch.spans().count()) as u64
+}
+
+/// The array is full.
+pub(super) fn no_space() -> Error {
+    Error::new(Kind::NoSpace, "the array is full: delete or trim something, or add members")
+}

@@ -84,7 +84,8 @@ impl Core {
         }
     }
 
-    async fn attempt(&self) -> Result<()> {
+    /// One attempt at a checkpoint: all or nothing.
+    pub(super) async fn attempt(&self) -> Result<()> {
         let cut = self.cut();
         let mut sink = Sink::new(self, Purpose::Meta);
         let mut counts = Counts::new();

@@ -131,6 +131,19 @@ impl Core {
         Ok(stay)
     }
 
+    /// Members known by their chunks alone are in use again: a checkpoint that doubts all their columns is durable.
+    pub(super) async fn take_back_recognised(&self) -> Result<()> {
+        if self.stripes.pool.recognised().is_empty() {
+            return Ok(());
+        }
+        let _turn = self.turn().await;
+        self.reform(|| {
+            self.stripes.pool.take_back_recognised();
+            Ok(())
+        })
+        .await
+    }
+
     fn member(&self, slot: Slot) -> Result<MemberRecord> {
         let members = self.stripes.pool.superblock().members;
         let record = members.get(usize::from(slot.0)).filter(|record| record.state != MemberState::Removed);

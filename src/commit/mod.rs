@@ -13,6 +13,7 @@ mod mount;
 mod moves;
 mod pages;
 mod room;
+mod salvage;
 mod sink;
 mod writer;
 
@@ -23,3 +24,4 @@ pub(crate) use edit::Editing;
 pub use mount::{CreateOptions, OpenOptions, Upkeep, create, open};
 pub(crate) use moves::{Candidate, Moved, Moving};
 pub(crate) use room::Shortage;
+pub use salvage::{Salvaged, salvage};

@@ -1,7 +1,8 @@
 //! Making an array, and coming back to one: after a clean close, after a crash, after a crash on the way.
 //!
 //! The order: elect the superblock; make a new epoch durable on every member in use (rule 8); load the
-//! segment table; replay the log; give what is kept its full redundancy; commit. Only then is anything
+//! segment table; replay the log; give what is kept its full redundancy; commit; take back members that are
+//! known by their chunks alone, whose columns the commit doubts. Only then is anything
 //! served: what was cut stays cut. A crash anywhere here leads back to the same start, because the old
 //! checkpoint stays the root, and what it says the log entered is not overwritten, until the new one is
 //! durable.
@@ -73,7 +74,7 @@ pub struct OpenOptions {
 }
 
 /// The protection of metadata: that of the data, and two copies at least where there are two members.
-fn meta_scheme(scheme: Scheme, members: usize) -> Scheme {
+pub(super) fn meta_scheme(scheme: Scheme, members: usize) -> Scheme {
     if scheme.m() == 0 && members > 1 { Scheme::MIRROR } else { scheme }
 }
 
@@ -183,7 +184,8 @@ pub async fn open(
         async move { read_rings(device.as_ref()).await }
     });
     let found = join_all(reads.collect()).await;
-    let election = elect(&found, options.array)?;
+    let mut election = elect(&found, options.array)?;
+    election.recognise(&candidates, &found).await;
     let present = election.present().len();
     if !options.read_only && present < election.quorum() {
         return Err(Error::new(
@@ -213,6 +215,9 @@ pub async fn open(
     core.load().await?;
     if !options.read_only {
         core.checkpoint().await.map_err(|error| error.context("committing what the log said"))?;
+        if options.upkeep != Upkeep::Nothing {
+            core.take_back_recognised().await?;
+        }
         core.env.spawner.spawn(core.clone().run_writer());
     }
     Ok((core, election))
@@ -224,7 +229,7 @@ pub(super) fn in_time(env: &Env, candidate: Candidate, config: &Config) -> Candi
     Candidate { device: Arc::new(device), path: candidate.path }
 }
 
-fn assemble(
+pub(super) fn assemble(
     env: Env,
     candidates: &[Candidate],
     election: &Election,
@@ -249,6 +254,10 @@ fn assemble(
     let (reserves, pages_max) =
         reserves(space.chunk_rows(), newest.meta_scheme, smallest, newest.members.len());
     let pool = Arc::new(Pool::new(newest.clone(), devices));
+    for slot in &election.recognised {
+        pool.doubt(*slot);
+        space.doubt_member(*slot);
+    }
     space.keep_active(&pool.active().into_iter().map(|(slot, _)| slot).collect());
     for (slot, candidate) in (0u8..).map(Slot).zip(&election.members) {
         if let Some(index) = candidate {
@@ -333,6 +342,8 @@ impl Core {
                 unsealed.push((View { segment: record.id, scheme: record.scheme, columns }, record.rows));
             }
         }
+        let doubted = self.stripes.pool.recognised();
+        self.stripes.space.with(|space| doubted.iter().for_each(|slot| space.doubt_member(*slot)));
         Ok(unsealed)
     }
 
@@ -368,7 +379,7 @@ impl Core {
     }
 
     /// What replay found enters the table and the overlay.
-    fn take_over(
+    pub(super) fn take_over(
         &self,
         checkpoint: &Checkpoint,
         unsealed: Vec<(View, Row)>,

@@ -9,4 +9,4 @@ mod replay;
 pub use batch::{Batch, Buffered};
 pub use edits::EditId;
 pub use queue::{Log, Placed, Queued, Stage};
-pub use replay::{Chapter, Entered, Gap, Move, Replayed, places, replay};
+pub use replay::{Chapter, Entered, Gap, Move, Opening, Replayed, places, replay, retell};

@@ -10,7 +10,7 @@ use crate::format::record::{Change, HeaderPart, Owner, Record};
 use crate::format::superblock::{Checkpoint, ChunkAddress};
 use crate::runtime::join_all;
 use crate::stripe::{Found, Stripes, View};
-use crate::types::{Column, Lba, Number, Place, Pointer, Row, SegmentId, Sequence, VolumeId};
+use crate::types::{Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, SegmentId, Sequence, VolumeId};
 use crate::zoo::Bug;
 use std::collections::BTreeMap;
 
@@ -142,13 +142,57 @@ pub async fn replay(
     // A batch that was written again under the same numbers may be there twice: the younger first.
     let mut groups: Vec<Group> = groups.into_values().rev().collect();
     for (&volume, &number) in volumes {
-        follow(stripes, &mut groups, volume, number, &mut replayed).await?;
+        follow(stripes, &mut groups, volume, number, None, &mut replayed).await?;
     }
     for group in groups.iter_mut().rev().filter(|group| has_moves(group)) {
         // A move that is torn was never in the map: the block still is where it was.
         if is_whole(stripes, group, true).await? {
             replayed.moves.extend(moves(group));
         }
+    }
+    Ok(replayed)
+}
+
+/// The opening that wrote something: later records are its own, or of a later epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opening {
+    /// Its mark.
+    pub nonce: Nonce,
+    /// The epoch then.
+    pub epoch: Epoch,
+}
+
+impl Opening {
+    /// Whether a record may continue what this opening wrote.
+    pub fn precedes(&self, record: &Record) -> bool {
+        record.nonce == self.nonce || record.epoch > self.epoch
+    }
+}
+
+/// Replays records of any openings, for salvage. `volumes` has the number up to which the trees have each volume,
+/// and the opening that wrote that. Moves that no map has are left out: what they copied still is where it was.
+///
+/// # Errors
+/// When a record contradicts itself.
+pub async fn retell(
+    stripes: &Stripes,
+    records: Vec<(SegmentId, Record)>,
+    volumes: &BTreeMap<VolumeId, (Number, Opening)>,
+) -> Result<Replayed> {
+    let mut replayed = Replayed { records: records.len() as u64, ..Replayed::default() };
+    let mut groups: BTreeMap<(Epoch, Sequence), Group> = BTreeMap::new();
+    for (segment, record) in records {
+        replayed.next_sequence = replayed.next_sequence.max(record.sequence.next());
+        groups.entry((record.epoch, record.group.0)).or_default().records.push((segment, record));
+    }
+    for group in groups.values_mut() {
+        group.records.sort_by_key(|(_, record)| record.sequence);
+        // The same record may be there twice where a chunk of an older life was found.
+        group.records.dedup_by_key(|(_, record)| record.sequence);
+    }
+    let mut groups: Vec<Group> = groups.into_values().rev().collect();
+    for (&volume, &(number, opening)) in volumes {
+        follow(stripes, &mut groups, volume, number, Some(opening), &mut replayed).await?;
     }
     Ok(replayed)
 }
@@ -190,12 +234,14 @@ fn began_here(stripes: &Stripes, part: &HeaderPart, address: ChunkAddress, check
         && record.columns[usize::from(part.column.0)] == Some(address)
 }
 
-/// Takes the intervals of one volume in order.
+/// Takes the intervals of one volume in order; where records of several openings are at hand, only those that
+/// continue what `opening` and its successors wrote: what one of them cut stays cut.
 async fn follow(
     stripes: &Stripes,
     groups: &mut [Group],
     volume: VolumeId,
     number: Number,
+    mut opening: Option<Opening>,
     replayed: &mut Replayed,
 ) -> Result<()> {
     let intervals =
@@ -207,12 +253,17 @@ async fn follow(
         let mut next = None;
         for (index, group) in groups.iter_mut().enumerate() {
             let Some(interval) = intervals(group).filter(|interval| interval.after == at) else { continue };
+            if opening.is_some_and(|opening| !opening.precedes(group.last())) {
+                continue;
+            }
             if is_whole(stripes, group, interval.through > durable).await? {
                 next = Some((index, interval.through));
                 break;
             }
         }
         if let Some((index, through)) = next {
+            let Record { nonce, epoch, .. } = *groups[index].last();
+            opening = opening.map(|_| Opening { nonce, epoch });
             replayed.chapters.push(chapter(stripes, &groups[index], volume, through));
             at = through;
             continue;

@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState};
 use crate::limits::MEMBERS_MAX;
-use crate::types::Slot;
+use crate::types::{Scheme, Slot};
 use std::sync::Arc;
 
 impl Pool {
@@ -77,6 +77,28 @@ impl Pool {
             state.hung.remove(&slot);
             Ok(slot)
         })
+    }
+
+    /// Salvage has found what there is: the checkpoint to come is newer than `generation`; an array without
+    /// superblocks has these schemes, for volumes and for metadata. Of the members that are not there, those that
+    /// nothing needs are removed.
+    pub fn found_anew(
+        &self,
+        generation: u64,
+        schemes: Option<(Scheme, Scheme)>,
+        is_needless: impl Fn(Slot) -> bool,
+    ) {
+        self.state.with(|state| {
+            state.superblock.checkpoint.generation = generation;
+            let Some((default, meta)) = schemes else { return };
+            state.superblock.default_scheme = default;
+            state.superblock.meta_scheme = meta;
+            for (slot, record) in (0u8..).map(Slot).zip(&mut state.superblock.members) {
+                if record.state == MemberState::Out && is_needless(slot) {
+                    record.state = MemberState::Removed;
+                }
+            }
+        });
     }
 
     /// Members that leave.

@@ -41,18 +41,21 @@ pub struct Election {
     pub commit_seen: u64,
     /// For each slot the candidate that is this member, whatever its state.
     pub members: Vec<Option<usize>>,
+    /// Those of `members` that have no superblock: their chunks say who they are.
+    pub recognised: BTreeSet<Slot>,
     /// Devices left alone.
     pub notes: Vec<Note>,
 }
 
 impl Election {
-    /// Slots in use whose device is there.
+    /// Slots in use whose device is there, superblocks included.
     pub fn present(&self) -> BTreeSet<Slot> {
         (0u8..)
             .map(Slot)
             .zip(self.newest.members.iter().zip(&self.members))
             .filter(|(_, (record, device))| record.state == MemberState::Active && device.is_some())
             .map(|(slot, _)| slot)
+            .filter(|slot| !self.recognised.contains(slot))
             .collect()
     }
 
@@ -162,6 +165,7 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
         commit_seen: heads.iter().map(|head| head.commit).max().unwrap_or_default(),
         newest: newest.clone(),
         members,
+        recognised: BTreeSet::new(),
         notes,
     })
 }

@@ -1,8 +1,8 @@
 //! The members of an open array.
 //!
-//! Invariants: only active members are written, only these and leaving ones are read; the epoch is raised, and
-//! durable on every member that stays, before an eviction counts; at least n-m members stay active, beyond that
-//! nobody is evicted.
+//! Invariants: only active members are written, only these, leaving and recognised ones are read; the epoch is
+//! raised, and durable on every member that stays, before an eviction counts; at least n-m members stay active,
+//! beyond that nobody is evicted.
 
 use super::elect::quorum;
 use super::rings::write_rings;
@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) suspects: BTreeSet<Slot>,
     /// Members that did not answer an operation in time.
     pub(super) hung: BTreeSet<Slot>,
+    /// Members known by their chunks alone: out of use, and read where nothing else is left.
+    pub(super) recognised: BTreeSet<Slot>,
 }
 
 /// The members in use.
@@ -67,6 +69,7 @@ impl Pool {
                 devices,
                 suspects: BTreeSet::new(),
                 hung: BTreeSet::new(),
+                recognised: BTreeSet::new(),
             }),
         }
     }
@@ -96,10 +99,13 @@ impl Pool {
         self.state.with(|state| state.device(slot))
     }
 
-    /// The device of a member that can be read: one in use, or one that is leaving.
+    /// The device of a member that can be read: one in use, one that is leaving, or one known by its chunks.
     pub fn reader(&self, slot: Slot) -> Option<Arc<dyn Device>> {
         self.state.with(|state| match state.superblock.members.get(usize::from(slot.0))?.state {
             MemberState::Active | MemberState::Leaving => state.devices[usize::from(slot.0)].clone(),
+            MemberState::Out if state.recognised.contains(&slot) => {
+                state.devices[usize::from(slot.0)].clone()
+            }
             _ => None,
         })
     }
@@ -188,8 +194,36 @@ impl Pool {
         })
     }
 
+    /// A member is known by its chunks alone: it is out of use.
+    pub fn doubt(&self, slot: Slot) {
+        self.state.with(|state| {
+            let record = &mut state.superblock.members[usize::from(slot.0)];
+            record.state = MemberState::Out;
+            state.recognised.insert(slot);
+        });
+    }
+
+    /// Members known by their chunks alone.
+    pub fn recognised(&self) -> BTreeSet<Slot> {
+        self.state.with(|state| state.recognised.clone())
+    }
+
+    /// Members that were known by their chunks alone are in use, in a new epoch: the segment table doubts their
+    /// columns by now, durably.
+    pub fn take_back_recognised(&self) {
+        self.state.with(|state| {
+            let slots = std::mem::take(&mut state.recognised);
+            state.raise_epoch();
+            let epoch = state.superblock.epoch;
+            for slot in slots {
+                let record = &mut state.superblock.members[usize::from(slot.0)];
+                (record.state, record.since) = (MemberState::Active, epoch);
+            }
+        });
+    }
+
     /// Starts an opening: a new epoch with a new nonce, absent members out of use. With `take_back`, members
-    /// that were out of use and are there are in use again.
+    /// that were out of use and are there are in use again, except those known by their chunks alone.
     pub fn begin(&self, epoch_seen: Epoch, commit_seen: u64, nonce: Nonce, take_back: bool) {
         self.state.with(|state| {
             state.superblock.commit = state.superblock.commit.max(commit_seen);
@@ -197,13 +231,15 @@ impl Pool {
             state.superblock.epoch = state.superblock.epoch.max(Epoch(epoch_seen.0 + 1));
             state.superblock.nonce = nonce;
             let epoch = state.superblock.epoch;
-            for (record, device) in state.superblock.members.iter_mut().zip(&state.devices) {
+            let members = state.superblock.members.iter_mut().zip(&state.devices);
+            for (slot, (record, device)) in (0u8..).map(Slot).zip(members) {
+                let recognised = state.recognised.contains(&slot);
                 let state = match (record.state, device.is_some()) {
                     (MemberState::Active, false) => MemberState::Out,
-                    (MemberState::Out, true) if take_back => MemberState::Active,
+                    (MemberState::Out, true) if take_back && !recognised => MemberState::Active,
                     (state, _) => state,
                 };
-                if state != record.state {
+                if state != record.state || recognised {
                     record.state = state;
                     record.since = epoch;
                 }

@@ -3,8 +3,10 @@
 mod change;
 mod elect;
 mod members;
+mod recognise;
 mod rings;
 
 pub use elect::{Candidate, Election, Note, elect};
 pub use members::{Fault, Identity, Pool, new_member};
+pub use recognise::recognise;
 pub use rings::{Found, read_rings, write_rings};

@@ -209,6 +209,24 @@ impl Space {
         }
     }
 
+    /// Nothing that a member holds is trusted any more: all its columns are to be verified.
+    pub fn doubt_member(&mut self, slot: Slot) {
+        let holds = |segment: &Segment| {
+            segment.columns.iter().any(|c| matches!(c, ColumnState::Complete(at) if at.slot == slot))
+        };
+        let doubted: Vec<SegmentId> =
+            self.segments.iter().filter(|(_, segment)| holds(segment)).map(|(id, _)| *id).collect();
+        for id in doubted {
+            for column in &mut self.change(id).columns {
+                if let ColumnState::Complete(at) = *column
+                    && at.slot == slot
+                {
+                    *column = ColumnState::Partial(at);
+                }
+            }
+        }
+    }
+
     /// The table's row of a segment must be written again.
     pub fn touch(&mut self, id: SegmentId) {
         self.change(id);

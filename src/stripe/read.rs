@@ -62,6 +62,8 @@ impl Stripes {
             let again = self.raw(&view, place.column, wanted.pointer.place.row).await;
             *block = again.filter(|bytes| wanted.matches(bytes));
         }
+        // The checksum in a pointer is too short to choose by among what may be stale; witnesses are not.
+        let wide = self.wide_view(&view);
         let mut at = 0;
         while at < run.len() {
             if blocks[at].is_some() {
@@ -72,7 +74,7 @@ impl Stripes {
             let end = (at..run.len())
                 .find(|&next| blocks[next].is_some() || run[next].pointer.header_row() != header)
                 .unwrap_or(run.len());
-            let rebuilt = self.restore(&view, header, place.column, &run[at..end]).await;
+            let rebuilt = self.restore(&wide, header, place.column, &run[at..end]).await;
             for (block, restored) in blocks[at..end].iter_mut().zip(rebuilt) {
                 *block = restored;
             }

@@ -41,7 +41,11 @@ impl Stripes {
         witnesses: impl Fn(usize, Column) -> u64,
     ) -> Vec<Option<Bytes>> {
         let good = vec![Vec::new(); count];
-        let mut others: Vec<Column> = view.scheme.columns().filter(|other| *other != column).collect();
+        // Doubted columns last, the wanted one among them if it is one.
+        let (mut others, doubted): (Vec<Column>, Vec<Column>) =
+            view.scheme.columns().partition(|other| !self.is_doubted(view, *other));
+        others.retain(|other| *other != column);
+        others.extend(doubted);
         let good = self.gather(view, first, good, &mut others, &witnesses).await;
         good.iter()
             .enumerate()
@@ -91,7 +95,8 @@ impl Stripes {
         }
     }
 
-    /// A block of a row from k good ones. `None` when there are fewer, or when it is not what it must be.
+    /// A block of a row, itself a good one or from k of them. `None` when there are fewer, or when it is not what it
+    /// must be.
     pub(super) fn regenerate(
         &self,
         view: &View,
@@ -99,6 +104,9 @@ impl Stripes {
         column: Column,
         expected: u64,
     ) -> Option<Bytes> {
+        if let Some((_, block)) = good.iter().find(|(other, _)| *other == column) {
+            return Some(block.clone());
+        }
         let k = usize::from(view.scheme.k());
         let available: Vec<(Column, &[u8])> =
             good.iter().take(k).map(|(other, block)| (*other, block.as_ref())).collect();
@@ -168,7 +176,10 @@ impl Stripes {
     }
 
     pub(super) fn charge_checksum(&self, view: &View, column: Column) {
-        if let Some(address) = view.columns[usize::from(column.0)] {
+        // What a doubted column lacks is no fault of its member.
+        if let Some(address) = view.columns[usize::from(column.0)]
+            && !self.is_doubted(view, column)
+        {
             self.pool.charge(address.slot, Fault::Checksum);
         }
     }

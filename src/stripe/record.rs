@@ -5,6 +5,7 @@ use crate::device::read_full;
 use crate::error::{Error, Result};
 use crate::format::record::{Expected, HeaderPart, Record};
 use crate::format::superblock::ChunkAddress;
+use crate::format::tables::ColumnState;
 use crate::types::{BLOCK, Column, Nonce, Row, Scheme, SegmentId};
 use crate::zoo::Bug;
 use bytes::Bytes;
@@ -46,6 +47,28 @@ impl Stripes {
                 .ok_or_else(|| Error::corrupt(format!("segment {segment} is not in the table")))?;
             let columns = found.scheme.columns().map(|column| found.column(column)).collect();
             Ok(View { segment, scheme: found.scheme, columns })
+        })
+    }
+
+    /// A segment with its doubted columns, too: for reads that the witnesses verify.
+    pub(super) fn wide_view(&self, view: &View) -> View {
+        let mut wide = view.clone();
+        self.space.with(|space| {
+            let columns = space.get(view.segment).map_or(&[][..], |found| &found.columns);
+            for (state, column) in columns.iter().zip(&mut wide.columns) {
+                if let ColumnState::Partial(at) = state {
+                    column.get_or_insert(*at);
+                }
+            }
+        });
+        wide
+    }
+
+    /// Whether a column of a segment is there but not known to be complete.
+    pub(super) fn is_doubted(&self, view: &View, column: Column) -> bool {
+        self.space.with(|space| {
+            let state = space.get(view.segment).map(|found| found.columns[usize::from(column.0)]);
+            matches!(state, Some(ColumnState::Partial(_)))
         })
     }
 

@@ -1,8 +1,10 @@
-//! Columns of a segment written anew, on chunks that were claimed for them: the heart of rebuild.
+//! Columns of a segment written anew, on chunks that were claimed for them, or completed where they are: the
+//! heart of rebuild.
 //!
 //! The segment is settled, so it does not change underneath. Record by record, each block is read from the
 //! column itself where that still can be, or else reconstructed from k verified ones; it goes to the new chunk
-//! only if both of its witnesses agree. The new chunk's headers name the new chunk.
+//! only if both of its witnesses agree. The new chunk's headers name the new chunk. Of a doubted column, whose
+//! target is its own chunk, only what is missing or wrong is written.
 
 use super::{Found, Stripes, View};
 use crate::checksum::pointer_crc;
@@ -18,12 +20,15 @@ use bytes::Bytes;
 /// Rows that are in memory at once for each segment: a column's part of them is one I/O of 256 KiB.
 const ROWS_AT_ONCE: usize = 64;
 
+/// A block of a column; `None` where it is there already.
+type Piece = Option<Bytes>;
+
 /// A column and the chunk that is to hold it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refill {
     /// The column.
     pub column: Column,
-    /// Where it is to be. Nothing else is there.
+    /// Where it is to be. Nothing else is there, but for a doubted column what there is of it.
     pub target: ChunkAddress,
 }
 
@@ -46,7 +51,7 @@ impl Stripes {
     /// # Errors
     /// When the segment is unknown, or a header cannot be encoded again.
     pub async fn refill(&self, segment: SegmentId, refills: &[Refill]) -> Result<Refilled> {
-        let view = self.view(segment)?;
+        let view = self.wide_view(&self.view(segment)?);
         let rows = self.space.with(|space| space.get(segment).map_or(0, |found| found.rows));
         let _pin = self.pin(segment);
         let mut done = Refilled { written_through: true, ..Refilled::default() };
@@ -79,9 +84,15 @@ impl Stripes {
         }
         let described = usize::from(record.description_rows) * usize::from(view.scheme.width());
         let headers = record.draft()?.seal(&record.witnesses[..described])?;
-        let mut pieces: Vec<Vec<Bytes>> = Vec::with_capacity(refills.len());
+        let mut pieces: Vec<Vec<Piece>> = Vec::with_capacity(refills.len());
         for refill in refills {
-            pieces.push(vec![Aligned::copy_of(&headers.column(refill.column)?).freeze()]);
+            let header = headers.column(refill.column)?;
+            let there = match is_in_place(view, refill) {
+                true => self.raw(view, refill.column, record.row).await,
+                false => None,
+            };
+            let is_there = there.is_some_and(|block| block[..] == header[..]);
+            pieces.push(vec![(!is_there).then(|| Aligned::copy_of(&header).freeze())]);
         }
         let rows = usize::from(record.rows);
         let mut at = record.row;
@@ -107,7 +118,7 @@ impl Stripes {
         first: usize,
         count: usize,
         refills: &[Refill],
-        pieces: &mut [Vec<Bytes>],
+        pieces: &mut [Vec<Piece>],
         done: &mut Refilled,
     ) {
         if count == 0 {
@@ -138,11 +149,12 @@ impl Stripes {
             let mut complete = true;
             for (refill, pieces) in refills.iter().zip(pieces.iter_mut()) {
                 let column = refill.column;
-                let read = row.iter().find(|(other, _)| *other == column).map(|(_, block)| block.clone());
-                let block = read.or_else(|| self.regenerate(view, row, column, witnesses(index, column)));
+                let is_read = row.iter().any(|(other, _)| *other == column);
+                let block = self.regenerate(view, row, column, witnesses(index, column));
                 let block = block.filter(|block| is_sound(record, behind(index), column, block));
                 complete &= block.is_some();
-                pieces.push(block.unwrap_or_else(|| zeros.clone()));
+                let is_there = block.is_some() && is_read && is_in_place(view, refill);
+                pieces.push((!is_there).then(|| block.unwrap_or_else(|| zeros.clone())));
             }
             if !complete {
                 done.at_risk.extend(record.owners(behind(index)));
@@ -154,19 +166,20 @@ impl Stripes {
         &self,
         at: Row,
         refills: &[Refill],
-        pieces: &mut [Vec<Bytes>],
+        pieces: &mut [Vec<Piece>],
         done: &mut Refilled,
     ) {
         let mut writes = Vec::with_capacity(refills.len());
         for (refill, pieces) in refills.iter().zip(pieces) {
-            let pieces = std::mem::take(pieces);
-            done.written += pieces.len() as u64 * BLOCK_U64;
-            let Some((device, offset)) = self.locate(refill.target, at) else {
-                done.written_through = false;
-                return;
-            };
-            let slot = refill.target.slot;
-            writes.push(async move { (slot, write_full(device.as_ref(), offset, pieces).await) });
+            for (first, run) in runs(std::mem::take(pieces)) {
+                done.written += run.len() as u64 * BLOCK_U64;
+                let Some((device, offset)) = self.locate(refill.target, at.plus(first)) else {
+                    done.written_through = false;
+                    return;
+                };
+                let slot = refill.target.slot;
+                writes.push(async move { (slot, write_full(device.as_ref(), offset, run).await) });
+            }
         }
         for (slot, outcome) in join_all(writes).await {
             if outcome.is_err() {
@@ -176,6 +189,28 @@ impl Stripes {
             }
         }
     }
+}
+
+/// Whether a column is completed where it is.
+fn is_in_place(view: &View, refill: &Refill) -> bool {
+    view.columns[usize::from(refill.column.0)] == Some(refill.target)
+}
+
+/// The pieces to be written, in runs of neighbours, each with the place of its first.
+fn runs(pieces: Vec<Piece>) -> Vec<(u16, Vec<Bytes>)> {
+    let mut runs: Vec<(u16, Vec<Bytes>)> = Vec::new();
+    let mut goes_on = false;
+    for (at, piece) in (0u16..).zip(pieces) {
+        match (piece, runs.last_mut()) {
+            (Some(piece), Some((_, run))) if goes_on => run.push(piece),
+            (Some(piece), _) => {
+                runs.push((at, vec![piece]));
+                goes_on = true;
+            }
+            (None, _) => goes_on = false,
+        }
+    }
+    runs
 }
 
 /// The other witness: the checksum that a pointer would carry.

@@ -8,8 +8,8 @@ use crate::device::{Device, FileDevice, OpenMode, open};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, Superblock};
 use crate::limits::{PATH_BYTES_MAX, RING_BYTES};
-use crate::pool::{Candidate, Election, Found, elect, read_rings};
-use crate::types::Uuid;
+use crate::pool::{Candidate, Election, Found, elect, read_rings, recognise};
+use crate::types::{Slot, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::io;
@@ -66,6 +66,34 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
 }
 
+/// What lies in a directory, or beside a member, and is large enough to be one.
+pub(super) fn candidates(place: &Path) -> Result<Vec<PathBuf>> {
+    let folder = folder_of(place);
+    let failed = |error: io::Error| Error::io(format!("{}: {error}", folder.display()));
+    let mut found: BTreeMap<FileId, PathBuf> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let Some(id) = FileId::of(&metadata) else { continue };
+        if !metadata.is_file() || metadata.len() > 2 * RING_BYTES {
+            let known = found.entry(id).or_insert_with(|| path.clone());
+            *known = known.clone().min(path);
+        }
+    }
+    let mut paths: Vec<PathBuf> = found.into_values().collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// What an array is called whose name is lost.
+pub(super) fn name_of_folder(place: &Path) -> String {
+    folder_of(place).file_name().and_then(|name| name.to_str()).unwrap_or("array").to_owned()
+}
+
+fn folder_of(place: &Path) -> &Path {
+    if place.is_dir() { place } else { place.parent().unwrap_or(place) }
+}
+
 /// The members found of one array.
 pub(super) struct Discovery {
     /// The array.
@@ -76,6 +104,8 @@ pub(super) struct Discovery {
     pub(super) quorum: usize,
     /// For each slot the member, opened to be read.
     pub(super) members: Vec<Option<Seen>>,
+    /// Members without a superblock, known by their chunks.
+    pub(super) recognised: BTreeSet<Slot>,
     /// What was left alone and why, and which members are missing.
     pub(super) notes: Vec<String>,
 }
@@ -118,12 +148,18 @@ pub(super) async fn discover(place: &Path, name: Option<&str>) -> Result<Discove
         if let Err(error) = scan.folder(folder).await {
             scan.notes.push(error.to_string());
         }
-        scan.strangers.clear();
         let array = scan.array_of(&place, name)?;
-        scan.follow_records(array).await;
+        scan.follow_records(array, folder).await;
         array
     };
-    scan.elect(array)
+    scan.elect(array).await
+}
+
+/// A file or device without a superblock.
+struct Stranger {
+    path: PathBuf,
+    /// What it is instead of a member.
+    what: String,
 }
 
 #[derive(Default)]
@@ -131,7 +167,7 @@ struct Scan {
     looked_at: BTreeSet<FileId>,
     seen: Vec<Seen>,
     /// What is no member of any array.
-    strangers: Vec<(PathBuf, String)>,
+    strangers: Vec<Stranger>,
     notes: Vec<String>,
 }
 
@@ -157,8 +193,11 @@ impl Scan {
         }
         match look(path).await {
             Ok(Ok(seen)) => self.seen.push(seen),
-            Ok(Err(what)) => self.strangers.push((path.into(), what)),
-            Err(error) => self.strangers.push((path.into(), format!("cannot be read: {error}"))),
+            Ok(Err(what)) => self.strangers.push(Stranger { path: path.into(), what }),
+            Err(error) => {
+                let what = format!("cannot be read: {error}");
+                self.strangers.push(Stranger { path: path.into(), what });
+            }
         }
     }
 
@@ -225,8 +264,9 @@ impl Scan {
     }
 
     /// Looks where the superblocks say that members are of which none was seen. One that says it is a member
-    /// already seen is the original of a copy, and then none of these count.
-    async fn follow_records(&mut self, array: Uuid) {
+    /// already seen is the original of a copy, and then none of these count. Strangers are of interest only where a
+    /// member was, or under its name in `folder`.
+    async fn follow_records(&mut self, array: Uuid, folder: &Path) {
         let known: BTreeSet<Uuid> = self
             .seen
             .iter()
@@ -238,20 +278,26 @@ impl Scan {
             Some(newest) => newest.members.iter().map(|record| PathBuf::from(&record.path)).collect(),
             None => return,
         };
-        let before = self.seen.len();
+        let names: BTreeSet<_> = paths.iter().filter_map(|path| path.file_name()).collect();
+        self.strangers.retain(|stranger| {
+            let path = &stranger.path;
+            let is_here = path.parent() == Some(folder);
+            is_here && path.file_name().is_some_and(|name| names.contains(name))
+        });
+        let before = (self.seen.len(), self.strangers.len());
         for path in paths.iter().filter(|path| path.is_absolute()) {
             self.look_at(path).await;
         }
         let is_original = |seen: &Seen| {
             seen.says().is_some_and(|(other, member)| other == array && known.contains(&member))
         };
-        if self.seen[before..].iter().any(is_original) {
-            self.seen.truncate(before);
+        if self.seen[before.0..].iter().any(is_original) {
+            self.seen.truncate(before.0);
+            self.strangers.truncate(before.1);
         }
-        self.strangers.retain(|(path, _)| paths.contains(path));
     }
 
-    fn elect(self, array: Uuid) -> Result<Discovery> {
+    async fn elect(self, array: Uuid) -> Result<Discovery> {
         let Scan { seen, strangers, mut notes, .. } = self;
         let (paths, found): (Vec<(PathBuf, Arc<FileDevice>)>, Vec<Found>) =
             seen.into_iter().map(|seen| ((seen.path, seen.device), seen.found)).unzip();
@@ -261,20 +307,25 @@ impl Scan {
         for note in left {
             notes.push(format!("{} {}; left alone", paths[note.candidate].0.display(), note.text));
         }
-        let recorded = |path: &Path| newest.members.iter().any(|record| Path::new(&record.path) == path);
-        for (path, what) in strangers {
-            let what = if recorded(&path) { "is a member whose superblocks are destroyed" } else { &what };
-            notes.push(format!("{} {what}; left alone", path.display()));
-        }
         let mut all: Vec<Option<Seen>> = paths
             .into_iter()
             .zip(found)
             .map(|((path, device), found)| Some(Seen { path, device, found }))
             .collect();
-        let members: Vec<Option<Seen>> =
+        let mut members: Vec<Option<Seen>> =
             members.into_iter().map(|index| index.and_then(|index| all[index].take())).collect();
-        for (slot, (record, member)) in newest.members.iter().zip(&members).enumerate() {
+        let recognised = recognise_members(&newest, &mut members, &strangers).await;
+        let is_member = |path: &Path| members.iter().flatten().any(|seen| seen.path == path);
+        for Stranger { path, what } in strangers.iter().filter(|stranger| !is_member(&stranger.path)) {
+            notes.push(format!("{} {what}; left alone", path.display()));
+        }
+        for (slot, (record, member)) in (0u8..).zip(newest.members.iter().zip(&members)) {
             match (record.state, member) {
+                (_, Some(seen)) if recognised.contains(&Slot(slot)) => notes.push(format!(
+                    "member {slot} ({}): its superblocks are destroyed, its chunks say who it is; rebuild restores \
+                     them",
+                    seen.path.display()
+                )),
                 (MemberState::Active, None) => {
                     notes.push(format!("member {slot} ({}) is missing", record.path));
                 }
@@ -285,8 +336,46 @@ impl Scan {
                 _ => {}
             }
         }
-        Ok(Discovery { array, newest, quorum, members, notes })
+        Ok(Discovery { array, newest, quorum, members, recognised, notes })
     }
+}
+
+/// Finds members that are missing among the strangers by what their chunks say: one that lies where the member was,
+/// or else one of the same name, or else, where no other member is missing, any. Where two are as good, neither is.
+async fn recognise_members(
+    newest: &Superblock,
+    members: &mut [Option<Seen>],
+    strangers: &[Stranger],
+) -> BTreeSet<Slot> {
+    let is_missing = |slot: usize, members: &[Option<Seen>]| {
+        let in_array = matches!(newest.members[slot].state, MemberState::Active | MemberState::Out);
+        in_array && members[slot].is_none()
+    };
+    let missing = (0..members.len()).filter(|slot| is_missing(*slot, members)).count();
+    let mut claims: BTreeMap<Slot, Vec<(u8, Seen)>> = BTreeMap::new();
+    for stranger in strangers.iter().filter(|_| missing > 0) {
+        let Ok(device) = FileDevice::open(&stranger.path, OpenMode::ReadOnly) else { continue };
+        let Some(slot) = recognise(&device, newest).await else { continue };
+        let record = Path::new(&newest.members[usize::from(slot.0)].path);
+        let rank = match (record == stranger.path, record.file_name() == stranger.path.file_name()) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) if missing == 1 => 2,
+            (false, false) => continue,
+        };
+        let seen = Seen { path: stranger.path.clone(), device: Arc::new(device), found: Found::default() };
+        claims.entry(slot).or_default().push((rank, seen));
+    }
+    let mut recognised = BTreeSet::new();
+    for (slot, mut claims) in claims {
+        claims.sort_by_key(|(rank, _)| *rank);
+        let is_tie = claims.get(1).is_some_and(|(rank, _)| *rank == claims[0].0);
+        if is_missing(usize::from(slot.0), members) && !is_tie {
+            members[usize::from(slot.0)] = Some(claims.swap_remove(0).1);
+            recognised.insert(slot);
+        }
+    }
+    recognised
 }
 
 /// What a path holds: superblocks, or else a few words that say what it is.
@@ -301,10 +390,13 @@ async fn look(path: &Path) -> io::Result<std::result::Result<Seen, String>> {
 }
 
 impl Discovery {
-    /// Members in use that are there.
+    /// Members in use that are there, superblocks included.
     pub(super) fn in_use(&self) -> usize {
-        let members = self.newest.members.iter().zip(&self.members);
-        members.filter(|(record, seen)| record.state == MemberState::Active && seen.is_some()).count()
+        let members = (0u8..).map(Slot).zip(self.newest.members.iter().zip(&self.members));
+        members
+            .filter(|(slot, _)| !self.recognised.contains(slot))
+            .filter(|(_, (record, seen))| record.state == MemberState::Active && seen.is_some())
+            .count()
     }
 
     /// The members, to be read by this process and any other.

@@ -20,6 +20,7 @@ mod handle;
 mod make;
 mod members;
 mod read;
+mod salvage;
 mod shard;
 mod status;
 
@@ -29,5 +30,6 @@ pub use crate::maintain::{Pace, Rebuilt, Scrub};
 pub use array::{Array, OpenOptions};
 pub use handle::Volume;
 pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};
+pub use salvage::Salvaged;
 pub use shard::{Shard, VolumeInfo};
 pub use status::{Damage, JobStatus, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work};

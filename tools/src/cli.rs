@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Measure the engine beside plain I/O on the same files
     Bench(Bench),
+    /// Rebuild lost metadata from the log alone, also when every superblock of every member is gone
+    Salvage(Status),
     /// Show on temporary disk files what the engine does, and verify every step
     Demo(Demo),
     /// Run the engine on simulated members, with faults and crashes, and check its promise

@@ -16,6 +16,7 @@ mod outcome;
 mod pieces;
 mod progress;
 mod rot;
+mod salvage;
 mod session;
 mod sim;
 mod status;
@@ -57,6 +58,7 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Clear(args) => clear::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Demo(args) => demo::run(&args, json),
         Command::Sim(args) => sim::run_seeds(&args),
         Command::Completions(args) => manual::completions(&args),

@@ -1,6 +1,7 @@
 //! A few seeds, with every test run; the thousands are `paritas sim`. And scenarios: what once went wrong, or
 //! needs exact timing, told step by step.
 
+mod beheaded;
 mod losses;
 mod regressions;
 mod scene;

@@ -1,9 +1,10 @@
 //! What a scenario needs: an array on simulated members that do exactly what they are told.
 
-use crate::commit::{Config, CreateOptions, OpenOptions};
+use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
+use crate::error::Result;
 use crate::format::superblock::ChunkAddress;
 use crate::limits::RING_BYTES;
-use crate::pool::Candidate;
+use crate::pool::{Candidate, Election};
 use crate::runtime::{Executor, Order, Owned};
 use crate::sim::model::content;
 use crate::sim::{SimDisk, SimHub};
@@ -104,13 +105,42 @@ impl Scene {
         self.open_with(0, || {})
     }
 
+    /// Opens the array to work on its members, until so many things have happened; then the power fails. Returns
+    /// whether it was open by then.
+    pub(super) fn fail_opening(&self, events: u64) -> bool {
+        let executor = Executor::new(Order::Fifo);
+        let opened = self.opening(&executor, Upkeep::OnDemand);
+        for _ in 0..events {
+            executor.run_until_stalled();
+            if opened.is_there() || !self.hub.step() {
+                break;
+            }
+        }
+        let is_open = opened.take().map(|opened| opened.expect("opened")).is_some();
+        drop(executor);
+        self.hub.power_loss();
+        is_open
+    }
+
+    /// Opens the array to work on its members.
+    pub(super) fn open_for_upkeep(&self) -> Life {
+        let executor = Executor::new(Order::Fifo);
+        let opened = self.opening(&executor, Upkeep::OnDemand);
+        let (shard, _) = finish(&self.hub, &executor, &opened).expect("opened");
+        Life { hub: self.hub.clone(), executor, shard }
+    }
+
+    fn opening(&self, executor: &Executor, upkeep: Upkeep) -> Answer<Result<(Shard, Election)>> {
+        let env = self.hub.env(executor.spawner());
+        let (candidates, config) = (self.candidates(), self.config);
+        let options = OpenOptions { config, upkeep, ..OpenOptions::default() };
+        start(executor, async move { Shard::open(env, candidates, options).await })
+    }
+
     /// Opens the array; something happens after so many events on the way.
     pub(super) fn open_with(&self, events: u64, happens: impl FnOnce()) -> Life {
         let executor = Executor::new(Order::Fifo);
-        let env = self.hub.env(executor.spawner());
-        let (candidates, config) = (self.candidates(), self.config);
-        let options = OpenOptions { config, ..OpenOptions::default() };
-        let opened = start(&executor, async move { Shard::open(env, candidates, options).await });
+        let opened = self.opening(&executor, Upkeep::Nothing);
         for _ in 0..events {
             executor.run_until_stalled();
             if opened.is_there() || !self.hub.step() {

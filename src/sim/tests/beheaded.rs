@@ -1,0 +1,73 @@
+//! Members whose superblocks are destroyed, across crashes while they are taken back.
+
+use super::scene::Scene;
+use crate::format::superblock::MemberState;
+use crate::limits::RING_BYTES;
+use crate::maintain::Pace;
+use crate::sim::Rot;
+use crate::types::{BLOCK_U64, VolumeId};
+
+const RING_BLOCKS: u64 = RING_BYTES / BLOCK_U64;
+
+/// An array of 2+1 on three members, of which the second has neither superblocks nor one whole row of its data.
+fn beheaded() -> (Scene, VolumeId) {
+    let scene = Scene::new((2, 1), 32, &[80; 3]);
+    let life = scene.open();
+    let id = life.volume("mail", 1024);
+    life.write(id, 0, 200, 1);
+    life.flush(id);
+    life.checkpoint();
+    life.write(id, 300, 100, 2);
+    life.flush(id);
+    let blocks: Vec<(usize, u64)> = [0, 150, 300, 390]
+        .into_iter()
+        .flat_map(|lba| life.blocks(life.segment(id, lba)))
+        .filter(|(disk, block)| *disk == 1 && block % 32 > 2)
+        .collect();
+    assert!(blocks.len() > 60);
+    life.kill();
+    let end = 2 * RING_BLOCKS + 80 * 32;
+    scene.disks[1].rot(0..RING_BLOCKS, Rot::Garbage);
+    scene.disks[1].rot(end - RING_BLOCKS..end, Rot::Garbage);
+    for (_, block) in blocks {
+        scene.disks[1].rot(block..block + 1, Rot::Garbage);
+    }
+    (scene, id)
+}
+
+#[test]
+fn one_without_superblocks_is_trusted_only_after_a_rebuild_whenever_the_power_fails() {
+    let mut events = 0;
+    let mut is_open = false;
+    while !is_open {
+        let (scene, id) = beheaded();
+        is_open = scene.fail_opening(events);
+        let life = scene.open_for_upkeep();
+        let state = life.shard.core().stripes().pool.superblock().members[1].state;
+        assert_eq!(state, MemberState::Active, "after {events} events");
+        let done = life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
+        assert!(done.written > 0 && (done.lost, done.missing) == (0, 0), "after {events} events: {done:?}");
+        life.power_loss();
+        scene.disks[0].vanish();
+        let life = scene.open();
+        life.expect(id, 0, 200, 1);
+        life.expect(id, 300, 100, 2);
+        assert!(life.shard.damage().is_empty(), "after {events} events");
+        events += 7;
+    }
+    assert!(events > 100, "only {events} events");
+}
+
+#[test]
+fn without_upkeep_it_stays_out_and_its_chunks_are_read_where_nothing_else_is_left() {
+    let (scene, id) = beheaded();
+    let life = scene.open();
+    assert_eq!(life.shard.core().stripes().pool.superblock().members[1].state, MemberState::Out);
+    let segment = life.segment(id, 0);
+    // A row that the second member still has, whole, loses a block of another one.
+    let row = life.headers(segment).iter().find(|(disk, _)| *disk == 0).expect("a header").1 + 2;
+    scene.disks[0].rot(row..row + 1, Rot::Garbage);
+    life.expect(id, 0, 200, 1);
+    life.expect(id, 300, 100, 2);
+    assert!(life.shard.damage().is_empty());
+}

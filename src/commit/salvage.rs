@@ -80,8 +80,9 @@ struct Group {
 /// Builds the metadata of an array anew. `name` is the array's where no superblock tells. Durable on return.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when no candidate holds chunks of an array, [`Kind::Refused`] for several arrays or two copies
-/// of a member, [`Kind::NoSpace`], [`Kind::Io`]. Then nothing has changed that matters.
+/// [`Kind::NotFound`] when no candidate holds chunks of an array, [`Kind::Refused`] for several arrays, two copies
+/// of a member, and where superblocks tell that too many members are not here; [`Kind::NoSpace`],
+/// [`Kind::Io`]. Then nothing has changed that matters.
 pub async fn salvage(env: Env, candidates: Vec<Candidate>, name: &str) -> Result<Salvaged> {
     let config = Config::default();
     let candidates: Vec<Candidate> =
@@ -100,6 +101,16 @@ pub async fn salvage(env: Env, candidates: Vec<Candidate>, name: &str) -> Result
     let scan = Scan::of(&candidates, origin, known).await?;
     let is_renamed = elected.is_none();
     let election = candidacy(&env, &candidates, elected, &scan, origin, name);
+    let here = election.present().len();
+    if !is_renamed && here < election.quorum() {
+        let text = format!(
+            "only {here} members of array '{}' are here, and {} are needed: bring others back first, for what they \
+             hold would be given up",
+            election.newest.name,
+            election.quorum()
+        );
+        return Err(Error::new(Kind::Refused, text));
+    }
     let members: Vec<usize> = election.members.iter().flatten().copied().collect();
     // What is read on the way is not healed: who owns a chunk is not known for sure before the end.
     let options = super::OpenOptions { read_only: true, config, ..super::OpenOptions::default() };

@@ -15,6 +15,6 @@ fn the_story_is_told_to_the_end_and_nothing_stays() {
     let output = demo.env("TMPDIR", &scratch).output().expect("the binary runs");
     assert!(output.status.success(), "{output:?}");
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one document");
-    assert_eq!(told["steps"].as_array().expect("a list").len(), 12, "{told}");
+    assert_eq!(told["steps"].as_array().expect("a list").len(), 14, "{told}");
     assert_eq!(std::fs::read_dir(&scratch).expect("a folder").count(), 0);
 }

@@ -163,3 +163,13 @@ fn a_segment_of_metadata_that_is_gone_on_all_members_is_made_anew_from_headers()
     assert!(done.err.contains("may be there again"), "{done:?}");
     assert!(bench.export("salvaged-1") == padded(&data)[..data.len()]);
 }
+
+#[test]
+fn an_array_of_which_too_many_members_are_away_is_not_salvaged_without_them() {
+    let bench = Bench::new(4, "2+1");
+    bench.import("v", &common::noise(21, common::MIB));
+    bench.lose(1);
+    bench.lose(2);
+    let refused = expect(65, &["salvage", &bench.array()]);
+    assert!(refused.err.contains("bring others back"), "{refused:?}");
+}

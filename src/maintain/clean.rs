@@ -34,7 +34,30 @@ struct Cleaner {
     looked: Option<u64>,
     /// Checkpoints written when segments of pages were looked at.
     tidied: Option<u64>,
+    gain: Gain,
     futile: u32,
+}
+
+/// Whether rounds gain anything: only more free chunks than ever since something changed count. Moving what is live
+/// from segment to segment makes what is free fall and rise, and could go on for ever.
+#[derive(Default)]
+struct Gain {
+    /// Counts everything by which blocks may have died.
+    changes: u64,
+    /// The most chunks that were free since.
+    most: u64,
+}
+
+impl Gain {
+    /// Whether a round that began with `before` free chunks, and ended with `after`, gained some.
+    fn is_one(&mut self, changes: u64, before: u64, after: u64) -> bool {
+        if self.changes != changes {
+            *self = Gain { changes, most: before };
+        }
+        let gained = after > self.most;
+        self.most = self.most.max(after);
+        gained
+    }
 }
 
 /// The cleaner's task: runs until the array is closed or fails.
@@ -98,7 +121,7 @@ impl Cleaner {
         let whole = self.empty(core, &chosen).await?;
         core.checkpoint().await?;
         self.account(core, &chosen, whole);
-        if free(core) > before {
+        if self.gain.is_one(core.changes(), before, free(core)) {
             self.futile = 0;
             return Ok(Step::Again);
         }
@@ -199,4 +222,23 @@ fn allowance(core: &Core, scheme: Scheme) -> (u64, u64) {
 /// Chunks that are in no segment.
 fn free(core: &Core) -> u64 {
     core.stripes().space.with(|space| space.free_chunks())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // After an eviction took its room, a call waited. Every segment had one dead block, too few to gain a segment in
+    // one round, so what is free went 145, 147, 147, 147, 147, 145 and so on: each rise passed for a gain, and the
+    // cleaner never said that nothing more can be gained.
+    #[test]
+    fn what_falls_and_rises_again_is_no_gain() {
+        let mut gain = Gain::default();
+        let free = [140, 145, 147, 147, 145, 147, 145, 147];
+        let rounds = free.iter().zip(&free[1..]);
+        let gained: Vec<bool> = rounds.map(|(before, after)| gain.is_one(3, *before, *after)).collect();
+        assert_eq!(gained, [true, true, false, false, false, false, false]);
+        assert!(gain.is_one(4, 145, 147), "blocks have died since");
+        assert!(!gain.is_one(4, 145, 147));
+    }
 }

@@ -23,6 +23,8 @@ const CHECKPOINT_BYTES: u64 = 1 << 30;
 pub struct Scrub {
     /// Bytes of members that were read.
     pub read: u64,
+    /// Bytes that an interrupted scrub had verified before: this one went on behind them.
+    pub resumed: u64,
     /// Blocks rewritten in place with their verified bytes.
     pub healed: u64,
     /// Copies of the superblock that were destroyed and are written anew.
@@ -51,6 +53,7 @@ pub async fn scrub(core: &Arc<Core>) -> Result<Scrub> {
     // All that is settled by now, also what was written a moment ago.
     core.checkpoint().await?;
     let (mut job, segments) = plan(core);
+    done.resumed = job.done;
     let mut unsaved = 0;
     for group in segments.chunks(AT_ONCE) {
         if core.is_ending() {

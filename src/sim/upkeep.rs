@@ -171,10 +171,12 @@ impl Run {
         }))
     }
 
-    /// A scrub heals everything: the next one finds nothing. Then no member is weaker than another.
+    /// A scrub heals everything: the next one finds nothing, unless it went on where an interrupted one was. Then no
+    /// member is weaker than another.
     fn clean(&mut self, life: &Life) -> Checked<()> {
         let shard = life.shard.clone().expect("opened");
-        for round in 0..2 {
+        let mut has_seen_all = false;
+        loop {
             let handle = shard.clone();
             let found = self
                 .finish(life, async move { handle.scrub().await })?
@@ -182,11 +184,14 @@ impl Run {
             if found.lost > 0 {
                 return Err(format!("scrub: {} blocks are lost", found.lost));
             }
-            if round == 0 {
+            if !has_seen_all {
                 self.count("healed by scrub", found.healed + found.superblocks);
             } else if found.healed + found.superblocks > 0 {
                 return Err(format!("scrub: {} blocks were left to a second one", found.healed));
+            } else {
+                break;
             }
+            has_seen_all = found.resumed == 0;
         }
         self.forget_replaced(life);
         if is_whole(&shard) && self.members.iter().all(|index| !self.disks[*index].is_gone()) {

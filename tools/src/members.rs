@@ -77,6 +77,7 @@ pub(crate) fn scrub(args: &cli::Status) -> Result<Report, Failure> {
     let healed = scrub.healed * BLOCK_U64;
     let document = json!({
         "read": scrub.read,
+        "resumed": scrub.resumed,
         "written": scrub.written + healed,
         "healed": healed,
         "superblocks": scrub.superblocks,
@@ -85,6 +86,9 @@ pub(crate) fn scrub(args: &cli::Status) -> Result<Report, Failure> {
         "seconds": start.elapsed().as_secs_f64(),
     });
     let mut text = format!("verified {} in {:.1} s", show_size(scrub.read), start.elapsed().as_secs_f64());
+    if scrub.resumed > 0 {
+        text += &format!(", behind {} that an interrupted scrub had verified", show_size(scrub.resumed));
+    }
     if scrub.healed > 0 {
         text += &format!(", healed {}", show_size(healed));
     }

@@ -99,8 +99,9 @@ pub(super) struct Measured {
     pub(super) seconds: f64,
     pub(super) bytes_per_second: f64,
     pub(super) operations_per_second: f64,
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
+    /// Not of a rebuild, which is one long operation.
+    pub(super) p50_us: Option<f64>,
+    pub(super) p99_us: Option<f64>,
     /// Of this process, kernel included.
     pub(super) cpu_us_per_operation: f64,
 }
@@ -118,6 +119,12 @@ impl Meter {
     pub(super) fn start() -> Meter {
         let latencies = Histogram::new();
         Meter { started: Instant::now(), cpu: cpu_time(), operations: 0, bytes: 0, latencies }
+    }
+
+    /// A part of one long operation was done: so many bytes, in operations of this size.
+    pub(super) fn moved(&mut self, bytes: u64, size: usize) {
+        self.operations += bytes / size as u64;
+        self.bytes += bytes;
     }
 
     /// An operation that began then has ended.
@@ -138,11 +145,15 @@ impl Meter {
             seconds,
             bytes_per_second: bytes / seconds,
             operations_per_second: operations / seconds,
-            p50_us: self.latencies.percentile(0.50).as_secs_f64() * 1e6,
-            p99_us: self.latencies.percentile(0.99).as_secs_f64() * 1e6,
+            p50_us: self.latencies.percentile(0.50).map(micros),
+            p99_us: self.latencies.percentile(0.99).map(micros),
             cpu_us_per_operation: cpu * 1e6 / operations.max(1.0),
         }
     }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
 
 /// Time on a processor of all threads of this process, those that the kernel runs for it included.
@@ -169,8 +180,8 @@ impl Histogram {
         self.counts[bucket(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))] += 1;
     }
 
-    /// The least duration that this share of all do not exceed.
-    fn percentile(&self, share: f64) -> Duration {
+    /// The least duration that this share of all do not exceed; `None` of none.
+    fn percentile(&self, share: f64) -> Option<Duration> {
         let total: u64 = self.counts.iter().sum();
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         // Off by one in 2^53, and a share of a count is no larger than it.
@@ -180,7 +191,7 @@ impl Histogram {
             seen += count;
             seen >= wanted
         });
-        Duration::from_nanos(value(found.unwrap_or(0)))
+        (total > 0).then(|| Duration::from_nanos(value(found.unwrap_or(0))))
     }
 }
 
@@ -245,9 +256,9 @@ mod tests {
     fn percentiles_are_those_of_the_sorted_values() {
         let mut histogram = Histogram::new();
         (1..=100).for_each(|i| histogram.add(Duration::from_nanos(i)));
-        let at = |share| histogram.percentile(share).as_nanos();
+        let at = |share| histogram.percentile(share).expect("not empty").as_nanos();
         assert_eq!((at(0.5), at(0.99)), (50, 98), "to 3 %");
-        assert_eq!(Histogram::new().percentile(0.5), Duration::ZERO);
+        assert_eq!(Histogram::new().percentile(0.5), None);
     }
 
     #[test]

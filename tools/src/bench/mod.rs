@@ -3,7 +3,7 @@
 //! The members are written full once. Then all plain jobs run on them, then an array is made of them, and the same
 //! jobs run on two volumes: one is written once, in order, and read; the other takes small writes at random.
 //! A job ends by time or by its share of the room (the one in order by its share alone), and what it wrote is
-//! flushed before its clock stops.
+//! flushed before its clock stops. At last as many members as the scheme tolerates are lost, and rebuilt.
 
 mod busy;
 mod engine;
@@ -19,9 +19,9 @@ use crate::progress;
 use busy::Busy;
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use load::{Job, Measured, Verb};
+use load::{Job, Measured, Meter, Verb};
 use paritas::types::{BLOCK_U64, Scheme};
-use paritas::volume::{Array, CreateOptions, OpenOptions};
+use paritas::volume::{Array, CreateOptions, OpenOptions, Pace, Upkeep};
 use place::Place;
 use plain::Plain;
 use std::path::PathBuf;
@@ -79,7 +79,11 @@ fn measure(place: &Place, scheme: Scheme, args: &cli::Bench) -> Result<Figures, 
     let mut base = Vec::with_capacity(plans.len());
     for plan in &plans {
         // The engine writes no more than its share of the room; plain I/O takes its time.
-        base.push(plain.run(Job { bytes: u64::MAX / 2, time: args.seconds, ..plan.job })?);
+        let job = Job { bytes: u64::MAX / 2, time: args.seconds, ..plan.job };
+        base.push(match plan.name {
+            Plan::REBUILD => plain.run_mixed(job, |turn| copying(scheme, turn))?,
+            _ => plain.run(job)?,
+        });
         bar.inc(1);
     }
     drop(plain);
@@ -106,9 +110,17 @@ fn measure(place: &Place, scheme: Scheme, args: &cli::Bench) -> Result<Figures, 
         left_out.push("degraded: only members that are files can be taken away".into());
     } else if !degraded.is_empty() {
         let last: &PathBuf = place.members.last().expect("as many as the scheme has columns");
-        let array = Array::open(last, &OpenOptions::default())?;
+        // Nothing is rebuilt before its row.
+        let options = OpenOptions { upkeep: Upkeep::OnDemand, ..OpenOptions::default() };
+        let array = Array::open(last, &options)?;
         for (plan, plain) in degraded {
-            bench.row(&array, plan, plain)?;
+            match plan.name {
+                Plan::REBUILD => {
+                    place.renew(&sizes[..lost])?;
+                    bench.rebuild(&array, &place.members[..lost], plan, plain)?;
+                }
+                _ => bench.row(&array, plan, plain)?,
+            }
         }
         array.close()?;
     }
@@ -156,6 +168,8 @@ struct Plan {
 impl Plan {
     /// The row that writes what others read.
     const FILL: &'static str = "sequential write";
+    /// The row that gives lost members back what they held.
+    const REBUILD: &'static str = "rebuild";
 }
 
 /// The bytes that jobs may write, all together three quarters of the room.
@@ -200,8 +214,14 @@ impl Shares {
             plan("flushed write", flushed, Target::Random, false),
             plan("degraded sequential read", read, Target::Ordered, true),
             plan("degraded random read", random_read, Target::Ordered, true),
+            plan(Plan::REBUILD, Job { time, ..fill }, Target::Ordered, true),
         ]
     }
+}
+
+/// A plain copy of what a rebuild moves: k columns are read for each m that are written.
+fn copying(scheme: Scheme, turn: u64) -> Verb {
+    if turn % u64::from(scheme.width()) < u64::from(scheme.k()) { Verb::Read } else { Verb::Write }
 }
 
 struct Bench {
@@ -238,6 +258,38 @@ impl Bench {
             ratio,
             written_per_byte,
             ran_full,
+        });
+        Ok(())
+    }
+
+    /// Replaces members that are gone by blank ones, rebuilds what they held, and sets it beside a plain copy.
+    fn rebuild(
+        &mut self,
+        array: &Array,
+        lost: &[PathBuf],
+        plan: &Plan,
+        plain: &Measured,
+    ) -> Result<(), Failure> {
+        for path in lost {
+            array.replace_member(array.member(path)?, path, false)?;
+        }
+        let mut meter = Meter::start();
+        let done = array.rebuild(Pace::default())?;
+        if done.missing + done.lost > 0 {
+            return Err(Failure::lost("the rebuild is incomplete"));
+        }
+        meter.moved(done.read + done.written, plan.job.size);
+        let engine = meter.finish();
+        self.bar.inc(1);
+        self.rows.push(Row {
+            name: plan.name,
+            operation_size: plan.job.size,
+            depth: plan.job.depth,
+            ratio: engine.bytes_per_second / plain.bytes_per_second,
+            engine,
+            plain: plain.clone(),
+            written_per_byte: None,
+            ran_full: false,
         });
         Ok(())
     }

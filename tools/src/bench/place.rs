@@ -4,7 +4,7 @@ use crate::names::show_size;
 use crate::outcome::{Failure, say};
 use rustix::fs::statvfs;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -56,6 +56,14 @@ impl Place {
             before.push((path.clone(), state));
         }
         Ok(Restore { before, armed: false })
+    }
+
+    /// Members that were taken away are there again, blank, with room found for all of them.
+    pub(super) fn renew(&self, sizes: &[u64]) -> Result<(), Failure> {
+        for (path, size) in self.members.iter().zip(sizes) {
+            zero(path, *size).map_err(|error| Failure::io(format!("{}: {error}", path.display())))?;
+        }
+        Ok(())
     }
 
     /// Takes members away: what was in them is gone. False where that cannot be done to one.
@@ -127,6 +135,12 @@ impl State {
             }
         }
     }
+}
+
+fn zero(path: &Path, len: u64) -> io::Result<()> {
+    let mut file = File::options().write(true).truncate(true).open(path)?;
+    io::copy(&mut io::repeat(0).take(len), &mut file)?;
+    file.sync_all()
 }
 
 fn set_len(path: &Path, len: u64) -> io::Result<()> {

@@ -84,16 +84,21 @@ impl Plain {
 
     /// Runs a job over all files together: operation by operation, they take turns.
     pub(super) fn run(&mut self, job: Job) -> Result<Measured, Failure> {
+        self.run_mixed(job, |_| job.verb)
+    }
+
+    /// Runs a job that writes, but reads instead where this says so of the operation's turn.
+    pub(super) fn run_mixed(&mut self, job: Job, verb: impl Fn(u64) -> Verb) -> Result<Measured, Failure> {
         assert_eq!(self.in_flight, 0, "a job that failed is the last one");
         let depth = job.depth.min(DEPTH_MAX);
-        if job.verb == Verb::Read {
+        if job.verb != Verb::FlushedWrite {
             self.buffers = (0..depth).map(|_| Aligned::zeroed(job.size)).collect();
         }
         let now = Instant::now();
         let mut lanes = vec![Lane { begun: now, file: 0, flushing: false }; depth];
         let (mut pace, mut meter) = (Pace::start(job), Meter::start());
         for lane in 0..depth {
-            self.begin(job, &mut pace, &mut lanes, lane)?;
+            self.begin(job, &verb, &mut pace, &mut lanes, lane)?;
         }
         while self.in_flight > 0 {
             for (lane, result) in self.completed()? {
@@ -104,7 +109,7 @@ impl Plain {
                     continue;
                 }
                 meter.done(lanes[lane].begun, job.size);
-                self.begin(job, &mut pace, &mut lanes, lane)?;
+                self.begin(job, &verb, &mut pace, &mut lanes, lane)?;
             }
         }
         if job.verb == Verb::Write {
@@ -121,7 +126,14 @@ impl Plain {
     }
 
     /// Starts the job's next operation, if there is one.
-    fn begin(&mut self, job: Job, pace: &mut Pace, lanes: &mut [Lane], lane: usize) -> Result<(), Failure> {
+    fn begin(
+        &mut self,
+        job: Job,
+        verb: &impl Fn(u64) -> Verb,
+        pace: &mut Pace,
+        lanes: &mut [Lane],
+        lane: usize,
+    ) -> Result<(), Failure> {
         let Some(offset) = pace.next()? else { return Ok(()) };
         let (size, files) = (job.size as u64, self.files.len() as u64);
         let file = usize::try_from(offset / size % files).expect("less than the number of files");
@@ -129,7 +141,7 @@ impl Plain {
         let fd = types::Fd(self.files[file].as_raw_fd());
         let len = u32::try_from(job.size).expect("a small size");
         lanes[lane] = Lane { begun: Instant::now(), file, flushing: false };
-        let entry = match job.verb {
+        let entry = match verb(offset / size) {
             Verb::Read => {
                 opcode::Read::new(fd, self.buffers[lane].as_mut().as_mut_ptr(), len).offset(at).build()
             }

@@ -30,7 +30,7 @@ pub(super) struct Row {
     pub(super) engine: Measured,
     pub(super) plain: Measured,
     /// Of the engine's speed to the plain one; for sequential writes that of the bytes on members, which the scheme
-    /// makes more.
+    /// makes more; for a rebuild that of all bytes that were read and written.
     pub(super) ratio: f64,
     /// Bytes that reached members for each byte written.
     pub(super) written_per_byte: Option<f64>,
@@ -53,8 +53,8 @@ impl Row {
             self.speed(&self.engine),
             self.speed(&self.plain),
             format!("{:.2}", self.ratio),
-            micros(self.engine.p50_us),
-            micros(self.engine.p99_us),
+            self.engine.p50_us.map_or(String::new(), micros),
+            self.engine.p99_us.map_or(String::new(), micros),
             micros(self.engine.cpu_us_per_operation),
             micros(self.plain.cpu_us_per_operation),
             self.written_per_byte.map_or(String::new(), |bytes| format!("{bytes:.2}")),

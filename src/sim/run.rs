@@ -39,7 +39,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 40] = [
+pub const EVENTS: [&str; 41] = [
     "short read",
     "short write",
     "read error",
@@ -73,6 +73,7 @@ pub const EVENTS: [&str; 40] = [
     "healed by scrub",
     "checkpoint",
     "reconstructed",
+    "hedged",
     "healed",
     "array full",
     "overwrite when full",
@@ -493,6 +494,7 @@ impl Run {
             self.count("member evicted", progress.evictions);
             self.count("rebuild finished", progress.rebuilds);
             self.count("reconstructed", counters.reconstructed);
+            self.count("hedged", counters.hedged);
             self.count("healed", counters.healed);
             self.count("moved block", progress.moved_blocks);
             self.count("segment cleaned", progress.cleaned_segments);

@@ -3,12 +3,14 @@
 //! Bytes leave the engine, and enter parity, only after they were verified against a checksum that was read
 //! from elsewhere (rule 6). [`Stripes::read`] is the only way to the user's bytes.
 
+mod known;
 mod pack;
 mod read;
 mod reconstruct;
 mod record;
 mod refill;
 mod scrub;
+mod span;
 mod verify;
 mod write;
 
@@ -23,7 +25,7 @@ use crate::device::Device;
 use crate::format::superblock::ChunkAddress;
 use crate::layout::Geometry;
 use crate::pool::Pool;
-use crate::runtime::Owned;
+use crate::runtime::{Env, Owned};
 use crate::space::Space;
 use crate::types::{Row, Scheme, SegmentId};
 use crate::zoo::{Bug, Bugs};
@@ -41,6 +43,8 @@ pub struct Stripes {
     /// Whether members may be written, to heal them.
     writable: bool,
     counters: Owned<Counters>,
+    known: Owned<known::Known>,
+    hedge: span::Hedge,
     bugs: Bugs,
 }
 
@@ -49,6 +53,8 @@ pub struct Stripes {
 pub struct Counters {
     /// Blocks that were answered by reconstruction.
     pub reconstructed: u64,
+    /// Reads that were answered by reconstruction because their member took too long.
+    pub hedged: u64,
     /// Blocks that were rewritten in place with their verified bytes.
     pub healed: u64,
     /// Blocks that redundancy could not bring back.
@@ -63,7 +69,7 @@ pub struct Counters {
 
 impl Stripes {
     /// Over the members of `pool` and the segments of `space`.
-    pub fn new(pool: Arc<Pool>, space: Space, writable: bool, bugs: Bugs) -> Stripes {
+    pub fn new(env: Env, pool: Arc<Pool>, space: Space, writable: bool, bugs: Bugs) -> Stripes {
         let geometry = Geometry { chunk_blocks: pool.identity().chunk_blocks };
         Stripes {
             pool,
@@ -72,6 +78,8 @@ impl Stripes {
             codecs: Owned::new(BTreeMap::new()),
             writable,
             counters: Owned::new(Counters::default()),
+            known: Owned::default(),
+            hedge: span::Hedge::new(env),
             bugs,
         }
     }

@@ -1,11 +1,12 @@
 //! A block from the other columns of its row, each verified by its own witness before it is used.
 
+use super::span::Prompt;
 use super::{Stripes, View};
 use crate::checksum::witness;
-use crate::device::{Aligned, DeviceError, read_full, write_full};
+use crate::device::{Aligned, write_full};
 use crate::pool::Fault;
 use crate::runtime::join_all;
-use crate::types::{BLOCK, Column, Row, Slot};
+use crate::types::{BLOCK, Column, Row};
 use crate::zoo::Bug;
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 pub(super) type GoodBlocks = Vec<(Column, Bytes)>;
 
 impl Stripes {
-    /// A block that matches its witness: read, or else reconstructed.
+    /// A block that matches its witness: read, or else reconstructed, or else waited for.
     pub(super) async fn verified_or_rebuilt(
         &self,
         view: &View,
@@ -21,13 +22,27 @@ impl Stripes {
         column: Column,
         witnesses: impl Fn(Column) -> u64,
     ) -> Option<Bytes> {
-        if let Some(block) = self.raw(view, column, row).await {
-            if witness(&block) == witnesses(column) {
-                return Some(block);
+        let is_it = |span: Vec<Option<Bytes>>| {
+            let block = span.into_iter().next().flatten()?;
+            let is_it = witness(&block) == witnesses(column);
+            if !is_it {
+                self.charge_checksum(view, column);
             }
-            self.charge_checksum(view, column);
+            is_it.then_some(block)
+        };
+        let late = match self.prompt_span(view, column, row, 1).await {
+            Prompt::Answered(span) => match is_it(span) {
+                Some(block) => return Some(block),
+                None => None,
+            },
+            Prompt::Late(late) => Some(late),
+        };
+        let rebuilt =
+            self.rebuild_rows(view, row, 1, column, |_, other| witnesses(other)).await.pop().flatten();
+        match (rebuilt, late) {
+            (None, Some(late)) => is_it(self.wait_for(view, late).await),
+            (rebuilt, _) => rebuilt,
         }
-        self.rebuild_rows(view, row, 1, column, |_, other| witnesses(other)).await.pop().flatten()
     }
 
     /// Blocks of one column in `count` consecutive rows, from the other columns. `witnesses` has the
@@ -53,7 +68,8 @@ impl Stripes {
             .collect()
     }
 
-    /// Reads columns, and moves them out of `others`, until k blocks of each row are good.
+    /// Reads columns, and moves them out of `others`, until k blocks of each row are good. Waits for a column that is
+    /// late only where nothing else is left.
     pub(super) async fn gather(
         &self,
         view: &View,
@@ -63,15 +79,25 @@ impl Stripes {
         witnesses: &impl Fn(usize, Column) -> u64,
     ) -> Vec<GoodBlocks> {
         let k = usize::from(view.scheme.k());
+        let mut late = Vec::new();
         // First as many columns as needed, then, where one of them disappoints, all that are left.
         while !others.is_empty() && good.iter().any(|row| row.len() < k) {
             let missing = good.iter().map(|row| k - row.len().min(k)).max().unwrap_or(0);
             let batch: Vec<Column> = others.drain(..missing.min(others.len())).collect();
-            let reads = batch.iter().map(|&other| self.span(view, other, first, good.len()));
-            let spans = join_all(reads.collect()).await;
-            for (&other, span) in batch.iter().zip(spans) {
-                self.sift(view, other, span, &mut good, witnesses);
+            let reads = batch.iter().map(|&other| self.prompt_span(view, other, first, good.len()));
+            for (&other, prompt) in batch.iter().zip(join_all(reads.collect()).await) {
+                match prompt {
+                    Prompt::Answered(span) => self.sift(view, other, span, &mut good, witnesses),
+                    Prompt::Late(read) => late.push((other, read)),
+                }
             }
+        }
+        for (other, read) in late {
+            if good.iter().all(|row| row.len() >= k) {
+                break;
+            }
+            let span = self.wait_for(view, read).await;
+            self.sift(view, other, span, &mut good, witnesses);
         }
         good
     }
@@ -121,35 +147,6 @@ impl Stripes {
         Some(block)
     }
 
-    /// Consecutive blocks of a column, unverified; block by block where the whole cannot be read.
-    pub(super) async fn span(
-        &self,
-        view: &View,
-        column: Column,
-        first: Row,
-        count: usize,
-    ) -> Vec<Option<Bytes>> {
-        let nothing = vec![None; count];
-        let Some(address) = view.columns[usize::from(column.0)] else { return nothing };
-        let Some((device, offset)) = self.locate_to_read(address, first) else { return nothing };
-        match read_full(device.as_ref(), offset, count * BLOCK).await {
-            Ok(bytes) => {
-                let block = |index| Some(bytes.slice(index * BLOCK..(index + 1) * BLOCK));
-                return (0..count).map(block).collect();
-            }
-            Err(error) => self.blame_read(address.slot, &error),
-        }
-        let mut blocks = nothing;
-        if self.pool.is_hung(address.slot) {
-            return blocks;
-        }
-        for (row, block) in (first.0..).map(Row).zip(&mut blocks) {
-            let Some((device, offset)) = self.locate_to_read(address, row) else { break };
-            *block = read_full(device.as_ref(), offset, BLOCK).await.ok();
-        }
-        blocks
-    }
-
     /// Rewrites a block in place with its verified bytes. The segment is immutable there, so this is
     /// idempotent and opens no hole.
     pub(super) async fn heal(&self, view: &View, row: Row, column: Column, bytes: Bytes) {
@@ -164,14 +161,6 @@ impl Stripes {
                 self.pool.charge(address.slot, Fault::Write);
                 self.pool.suspect(address.slot);
             }
-        }
-    }
-
-    /// A read failed. A member on which one hangs is given up: the next would only hang again.
-    pub(super) fn blame_read(&self, slot: Slot, error: &DeviceError) {
-        self.pool.charge(slot, Fault::Read);
-        if *error == DeviceError::Hangs {
-            self.pool.give_up(slot);
         }
     }
 

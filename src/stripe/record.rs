@@ -1,6 +1,7 @@
 //! What a segment says of itself: headers and descriptions, read from whichever column still has them.
 
 use super::Stripes;
+use super::span::Prompt;
 use crate::device::read_full;
 use crate::error::{Error, Result};
 use crate::format::record::{Expected, HeaderPart, Record};
@@ -89,21 +90,53 @@ impl Stripes {
     /// record of that opening counts.
     pub async fn find_record(&self, view: &View, row: Row, nonce: Option<Nonce>) -> Found {
         let mut broken = None;
+        let mut late = Vec::new();
         for column in view.scheme.columns() {
-            let Some(block) = self.raw(view, column, row).await else { continue };
-            let expected = Expected { array: self.pool.identity().array, segment: view.segment, column, row };
-            let Ok(part) = self.decode_header(&block, Some(expected)) else { continue };
-            let counts = nonce.is_none_or(|nonce| nonce == part.record.nonce);
-            if !counts || part.record.scheme != view.scheme {
-                continue;
+            let span = match self.prompt_span(view, column, row, 1).await {
+                Prompt::Answered(span) => span,
+                Prompt::Late(read) => {
+                    late.push((column, read));
+                    continue;
+                }
+            };
+            match self.record_by(view, row, column, span, nonce).await {
+                Found::Record(record) => return Found::Record(record),
+                Found::Broken { rows } => broken = Some(rows),
+                Found::Nothing => {}
             }
-            let rows = part.record.rows;
-            match self.describe(view, row, part).await {
-                Ok(record) => return Found::Record(Box::new(record)),
-                Err(_) => broken = Some(rows),
+        }
+        for (column, read) in late {
+            let span = self.wait_for(view, read).await;
+            match self.record_by(view, row, column, span, nonce).await {
+                Found::Record(record) => return Found::Record(record),
+                Found::Broken { rows } => broken = Some(rows),
+                Found::Nothing => {}
             }
         }
         broken.map_or(Found::Nothing, |rows| Found::Broken { rows })
+    }
+
+    /// The record that a column's header describes.
+    async fn record_by(
+        &self,
+        view: &View,
+        row: Row,
+        column: Column,
+        span: Vec<Option<Bytes>>,
+        nonce: Option<Nonce>,
+    ) -> Found {
+        let Some(block) = span.into_iter().next().flatten() else { return Found::Nothing };
+        let expected = Expected { array: self.pool.identity().array, segment: view.segment, column, row };
+        let Ok(part) = self.decode_header(&block, Some(expected)) else { return Found::Nothing };
+        let counts = nonce.is_none_or(|nonce| nonce == part.record.nonce);
+        if !counts || part.record.scheme != view.scheme {
+            return Found::Nothing;
+        }
+        let rows = part.record.rows;
+        match self.describe(view, row, part).await {
+            Ok(record) => Found::Record(Box::new(record)),
+            Err(_) => Found::Broken { rows },
+        }
     }
 
     /// The first block of a chunk.

@@ -117,6 +117,8 @@ pub struct Damage {
 pub struct Work {
     /// Blocks that were reconstructed for a reader.
     pub reconstructed: u64,
+    /// Reads that did not wait for a member that took too long.
+    pub hedged: u64,
     /// Blocks that were rewritten in place.
     pub healed: u64,
     /// Bytes that users wrote.
@@ -272,6 +274,7 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
         damage,
         work: Work {
             reconstructed: counters.reconstructed,
+            hedged: counters.hedged,
             healed: counters.healed,
             accepted: core.progress().accepted,
             written: counters.written,

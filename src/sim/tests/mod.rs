@@ -6,6 +6,7 @@ mod losses;
 mod regressions;
 mod scene;
 mod sectors;
+mod slow;
 
 use super::run;
 use super::steady::{Plan, steady};

@@ -1,5 +1,6 @@
 //! What the command line takes.
 
+use crate::endure::Endure;
 use crate::names::{SchemeName, VolumeName, parse_limit, parse_seconds, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -53,9 +54,9 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Write the manual pages
     Man(Man),
-    /// Writes numbered steps until it is killed
-    #[command(name = "__writer", hide = true)]
-    Writer(Writer),
+    /// Long runs on real files
+    #[command(name = "__endure", hide = true)]
+    Endure(Endure),
 }
 
 #[derive(Args)]
@@ -252,13 +253,4 @@ pub(crate) struct Man {
     /// The directory that they go into, made if need be
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-}
-
-#[derive(Args)]
-pub(crate) struct Writer {
-    #[command(flatten)]
-    pub(crate) volume: VolumeArgs,
-    /// The number of the last step that is there
-    #[arg(long)]
-    pub(crate) after: u64,
 }

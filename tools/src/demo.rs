@@ -1,7 +1,8 @@
 //! `paritas demo`: the whole story on disk files in a temporary directory, every step verified.
 
 use crate::cli::Demo;
-use crate::history;
+use crate::endure::history::{History, Model};
+use crate::endure::victim::write_and_kill;
 use crate::members::watched;
 use crate::names::show_size;
 use crate::outcome::{Exit, Failure, Report, say};
@@ -13,7 +14,7 @@ use paritas::types::{BLOCK, BLOCK_U64, Scheme};
 use paritas::volume::{Array, CreateOptions, MEMBER_BYTES_MIN, OpenOptions, Pace, State, Upkeep, Volume};
 use serde_json::json;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -221,14 +222,20 @@ fn kill(place: &Path, story: &mut Story) -> Result<(), Failure> {
     let array = open(place)?;
     array.create_volume("ledger", LEDGER_BYTES, None)?;
     array.close()?;
+    let history = History::new("ledger", LEDGER_BYTES);
+    let mut model = Model::new(history);
     let mut last = 0;
     for round in 0..KILLS {
-        let flushed = write_and_kill(place, last, Duration::from_millis(600 + 250 * round))?;
+        let time = Duration::from_millis(600 + 250 * round);
+        let flushed = write_and_kill(place, &["ledger"], last, time)?.flushed;
+        let flushed = flushed.get("ledger").copied().unwrap_or(last);
         let array = open(place)?;
         let size = usize::try_from(LEDGER_BYTES).expect("small");
         let bytes = array.volume("ledger")?.read(0, size)?;
         array.close()?;
-        let found = history::verify(&bytes, flushed).map_err(Failure::lost)?;
+        let mut seen = Vec::new();
+        history.recognise(&bytes, &mut seen).map_err(Failure::lost)?;
+        let found = model.advance(&seen, last, flushed).map_err(Failure::lost)?;
         story.tell(format!(
             "Killed a process (SIGKILL) in the middle of writing. It had said that its steps up to {flushed} \
              are durable; after reopening, the volume holds exactly its steps up to {found}.",
@@ -236,31 +243,6 @@ fn kill(place: &Path, story: &mut Story) -> Result<(), Failure> {
         last = found;
     }
     Ok(())
-}
-
-/// Runs a writer for a while and kills it. Returns the last step that it said is durable.
-fn write_and_kill(place: &Path, after: u64, time: Duration) -> Result<u64, Failure> {
-    let program = std::env::current_exe().map_err(file_error)?;
-    let mut target = place.as_os_str().to_owned();
-    target.push(":ledger");
-    let mut child = Command::new(program)
-        .arg("__writer")
-        .arg(target)
-        .arg("--after")
-        .arg(after.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(file_error)?;
-    let out = child.stdout.take().ok_or_else(|| Failure::io("the writer has no standard output"))?;
-    std::thread::sleep(time);
-    child.kill().and_then(|()| child.wait()).map_err(file_error)?;
-    let mut flushed = after;
-    for line in BufReader::new(out).lines() {
-        let line = line.map_err(file_error)?;
-        flushed = line.parse().map_err(|_| Failure::io(format!("the writer said '{line}'")))?;
-    }
-    Ok(flushed)
 }
 
 fn open(place: &Path) -> Result<Array, Error> {

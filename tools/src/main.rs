@@ -4,8 +4,8 @@ mod bench;
 mod clear;
 mod cli;
 mod demo;
+mod endure;
 mod export;
-mod history;
 mod import;
 mod inspect;
 mod manual;
@@ -21,7 +21,6 @@ mod session;
 mod sim;
 mod status;
 mod volume;
-mod writer;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -63,6 +62,6 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Sim(args) => sim::run_seeds(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
-        Command::Writer(args) => writer::run(&args),
+        Command::Endure(args) => endure::run(&args),
     }
 }

@@ -71,6 +71,12 @@ impl Failure {
         Failure::new(Exit::Io, "io", message)
     }
 
+    /// The same failure, and where it happened.
+    pub(crate) fn context(mut self, place: &str) -> Failure {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// The array could not be opened: unless it is in use or the choice is open, it is out of reach.
     pub(crate) fn opening(error: &Error) -> Failure {
         let exit = match error.kind() {

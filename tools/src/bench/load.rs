@@ -164,7 +164,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Durations by their size, to 3 %, in a table of fixed size.
-struct Histogram {
+pub(crate) struct Histogram {
     counts: Vec<u64>,
 }
 
@@ -172,16 +172,21 @@ struct Histogram {
 const STEPS: u64 = 32;
 
 impl Histogram {
-    fn new() -> Histogram {
+    pub(crate) fn new() -> Histogram {
         Histogram { counts: vec![0; bucket(u64::MAX) + 1] }
     }
 
-    fn add(&mut self, duration: Duration) {
+    pub(crate) fn add(&mut self, duration: Duration) {
         self.counts[bucket(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))] += 1;
     }
 
+    /// Adds what another one holds.
+    pub(crate) fn merge(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+    }
+
     /// The least duration that this share of all do not exceed; `None` of none.
-    fn percentile(&self, share: f64) -> Option<Duration> {
+    pub(crate) fn percentile(&self, share: f64) -> Option<Duration> {
         let total: u64 = self.counts.iter().sum();
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         // Off by one in 2^53, and a share of a count is no larger than it.

@@ -7,7 +7,7 @@
 
 mod busy;
 mod engine;
-mod load;
+pub(crate) mod load;
 mod place;
 mod plain;
 mod table;

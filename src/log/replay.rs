@@ -22,7 +22,7 @@ const READS_AT_ONCE: usize = 64;
 pub struct Entered {
     /// Where it is.
     pub view: View,
-    /// The row behind its last record.
+    /// The row behind the last record that counts. What lies behind was torn or cut: no map will ever point there.
     pub rows: u16,
 }
 
@@ -87,6 +87,8 @@ pub struct Replayed {
 struct Group {
     records: Vec<(SegmentId, Record)>,
     whole: Option<bool>,
+    /// Some volume goes on with it, or it has moves that count.
+    counts: bool,
 }
 
 impl Group {
@@ -133,7 +135,7 @@ pub async fn replay(
             row = row.plus(u16::from(rows) + 1);
         }
         if row > from || from.0 > 0 {
-            replayed.entered.insert(view.segment, Entered { view, rows: row.0 });
+            replayed.entered.insert(view.segment, Entered { view, rows: from.0 });
         }
     }
     for group in groups.values_mut() {
@@ -147,7 +149,13 @@ pub async fn replay(
     for group in groups.iter_mut().rev().filter(|group| has_moves(group)) {
         // A move that is torn was never in the map: the block still is where it was.
         if is_whole(stripes, group, true).await? {
+            group.counts = true;
             replayed.moves.extend(moves(group));
+        }
+    }
+    for (segment, record) in groups.iter().filter(|group| group.counts).flat_map(|group| &group.records) {
+        if let Some(entered) = replayed.entered.get_mut(segment) {
+            entered.rows = entered.rows.max(record.row.plus(u16::from(record.rows) + 1).0);
         }
     }
     Ok(replayed)
@@ -264,6 +272,7 @@ async fn follow(
         if let Some((index, through)) = next {
             let Record { nonce, epoch, .. } = *groups[index].last();
             opening = opening.map(|_| Opening { nonce, epoch });
+            groups[index].counts = true;
             replayed.chapters.push(chapter(stripes, &groups[index], volume, through));
             at = through;
             continue;

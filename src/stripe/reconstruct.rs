@@ -165,8 +165,9 @@ impl Stripes {
     }
 
     pub(super) fn charge_checksum(&self, view: &View, column: Column) {
-        // What a doubted column lacks is no fault of its member.
+        // What a doubted column lacks is no fault of its member, nor what a crash tore before it was in the table.
         if let Some(address) = view.columns[usize::from(column.0)]
+            && self.space.with(|space| space.get(view.segment).is_some())
             && !self.is_doubted(view, column)
         {
             self.pool.charge(address.slot, Fault::Checksum);

@@ -14,7 +14,7 @@ const ROWS_AT_ONCE: usize = 16;
 impl Stripes {
     /// Reads every block of a record on every member in use. `false` when a row cannot be reconstructed: the
     /// record is torn. Otherwise each block and header that is missing or wrong is written again, with the
-    /// bytes that its witness proves.
+    /// bytes that its witness proves. No member is blamed: a crash may have torn the record.
     ///
     /// # Errors
     /// When a header cannot be encoded again.
@@ -22,7 +22,7 @@ impl Stripes {
         let rows = usize::from(record.rows);
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
             let count = ROWS_AT_ONCE.min(rows - first);
-            if !self.mend_rows(view, record, first, count).await.is_empty() {
+            if !self.mend_rows(view, record, first, count, false).await.is_empty() {
                 return Ok(false);
             }
         }
@@ -39,7 +39,8 @@ impl Stripes {
         let rows = usize::from(record.rows);
         let mut broken = Vec::new();
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
-            broken.extend(self.mend_rows(view, record, first, ROWS_AT_ONCE.min(rows - first)).await);
+            let count = ROWS_AT_ONCE.min(rows - first);
+            broken.extend(self.mend_rows(view, record, first, count, true).await);
         }
         self.mend_headers(view, record).await?;
         Ok(broken)
@@ -47,7 +48,14 @@ impl Stripes {
 
     /// What is read once and found good is what the rest is rebuilt from: a second read might not be as good.
     /// Returns the rows that cannot be reconstructed.
-    async fn mend_rows(&self, view: &View, record: &Record, first: usize, count: usize) -> Vec<u8> {
+    async fn mend_rows(
+        &self,
+        view: &View,
+        record: &Record,
+        first: usize,
+        count: usize,
+        blames: bool,
+    ) -> Vec<u8> {
         let begin = record.row.plus(1 + u16::try_from(first).expect("a record's row"));
         let reads = view.scheme.columns().map(|column| self.span(view, column, begin, count));
         let spans = join_all(reads.collect()).await;
@@ -61,7 +69,7 @@ impl Stripes {
                         good.push((column, block))
                     }
                     found => {
-                        if found.is_some() {
+                        if found.is_some() && blames {
                             self.charge_checksum(view, column);
                         }
                         wrong.push(column);

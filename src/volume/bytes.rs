@@ -7,7 +7,7 @@
 
 use super::Shard;
 use crate::commit::{Editing, Step};
-use crate::device::Aligned;
+use crate::device::{Aligned, Frame};
 use crate::error::{Error, Result};
 use crate::limits::WRITE_BLOCKS_MAX;
 use crate::log::Buffered;
@@ -103,13 +103,13 @@ struct Old<'a> {
 
 impl Old<'_> {
     /// The block as it is now, with its part of the range replaced.
-    fn with(&self, new: &[u8]) -> Aligned {
+    fn with(&self, new: &[u8]) -> Frame {
         let newest = match self.editing.noted() {
             Some(Buffered::Data(bytes)) => Some(bytes),
             Some(Buffered::Hole) => None,
             None => self.read.clone(),
         };
-        let mut block = newest.map_or_else(|| Aligned::zeroed(BLOCK), |bytes| Aligned::copy_of(&bytes));
+        let mut block = Frame::copy_of(newest.as_deref().unwrap_or(&[0; BLOCK]));
         block.as_mut()[self.edge.part.clone()].copy_from_slice(new);
         block
     }
@@ -222,6 +222,9 @@ pub(super) fn placed(offset: u64, data: Bytes) -> Bytes {
     let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
     if data.as_ptr().addr() % BLOCK == skip {
         return data;
+    }
+    if data.len() == BLOCK && skip == 0 {
+        return Frame::copy_of(&data).freeze();
     }
     let mut copy = Aligned::zeroed(skip + data.len());
     copy.as_mut()[skip..].copy_from_slice(&data);

@@ -1,7 +1,7 @@
 //! An open array as its tasks see it.
 
 use crate::commit::{Core, CreateOptions, OpenOptions, Upkeep};
-use crate::device::Aligned;
+use crate::device::{Aligned, Frame};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::MemberState;
 use crate::format::tables::DamageRecord;
@@ -261,5 +261,9 @@ impl Shard {
 
 /// The same bytes at a block's alignment, as members want them: copied unless they are there already.
 pub(super) fn aligned(data: Bytes) -> Bytes {
-    if data.as_ptr().addr().is_multiple_of(BLOCK) { data } else { Aligned::copy_of(&data).freeze() }
+    match data.as_ptr().addr().is_multiple_of(BLOCK) {
+        true => data,
+        false if data.len() == BLOCK => Frame::copy_of(&data).freeze(),
+        false => Aligned::copy_of(&data).freeze(),
+    }
 }

@@ -232,3 +232,37 @@ fn a_failed_checkpoints_boot_segment_is_not_freed_by_the_one_that_succeeds() {
         (0..later).for_each(|tag| life.expect(id, 100 + tag * 2 * SEGMENT, 2 * SEGMENT, 20 + tag));
     }
 }
+
+// A record was torn so that a header of it was left and its description was not. It was counted among the rows of
+// its segment all the same, although no map could ever point there: every scrub from then on said that something
+// lacked redundancy, until the segment happened to be cleaned. And the members that had been torn from were
+// charged with checksum errors, as if they were rotten.
+#[test]
+fn what_a_kill_tears_is_no_fault_of_members_and_lacks_no_redundancy() {
+    let (mut torn, mut whole) = (0, 0);
+    for (event, blocks) in (0..3).flat_map(|event| (110..122).map(move |blocks| (event, blocks))) {
+        let scene = Scene::new((2, 1), 128, &[40; 3]);
+        let life = scene.open();
+        let id = life.volume("mail", 1024);
+        life.write(id, 0, 8, 1);
+        life.flush(id);
+        // So many blocks that their description does not fit into the header.
+        life.write(id, 100, blocks, 2);
+        let flush = life.start(async move |shard| shard.flush(id).await);
+        life.step(event);
+        let flushed = flush.take().is_some();
+        life.kill();
+        let life = scene.open();
+        life.expect(id, 0, 8, 1);
+        let read = life.run(async move |shard| shard.read(id, Lba(100), blocks).await).expect("read");
+        let is_there = read == data(100, blocks, 2);
+        assert!(is_there || !flushed && read.iter().all(|byte| *byte == 0), "{event} {blocks}: no prefix");
+        *(if is_there { &mut whole } else { &mut torn }) += 1;
+        let scrubbed = life.run(async move |shard| shard.scrub().await).expect("scrubbed");
+        assert_eq!((scrubbed.reduced, scrubbed.lost), (0, 0), "{event} {blocks}");
+        let errors = life.shard.core().stripes().pool.superblock().members;
+        let errors: Vec<[u32; 4]> = errors.iter().map(|member| member.errors).collect();
+        assert_eq!(errors, [[0; 4]; 3], "{event} {blocks}");
+    }
+    assert!(torn > 5 && whole > 5, "{torn} {whole}");
+}

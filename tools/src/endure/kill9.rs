@@ -31,7 +31,7 @@ const STEPS: u64 = 1 << 32;
 /// How long the last owner's I/O may keep the array busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Rounds between two looks at every block of every member.
-const SCRUB_EVERY: u64 = 50;
+const SCRUB_EVERY: u64 = 10;
 
 /// What came of all rounds.
 #[derive(Debug, Default, Serialize)]

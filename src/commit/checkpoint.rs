@@ -221,19 +221,19 @@ impl Core {
         counts: &mut Counts,
     ) -> Result<Option<Merged>> {
         let (updates, mut merged) = self.catalog.with(|catalog| {
-            let layer = catalog.frozen.layer(id).cloned().unwrap_or_default();
             let volume = catalog.entry(id).expect("the catalog lists it");
-            let updates: Vec<MapUpdate> = layer
-                .entries()
-                .map(|(lba, update)| MapUpdate {
+            let (root, used, mut tombstones) = (volume.root, volume.used, volume.tombstones.clone());
+            let mut updates = Vec::new();
+            if let Some(layer) = catalog.frozen.layer(id) {
+                tombstones.extend(layer.trims());
+                updates.extend(layer.entries().map(|(lba, update)| MapUpdate {
                     lba,
                     birth: update.birth,
                     pointer: update.pointer,
                     from: None,
-                })
-                .collect();
-            let tombstones = volume.tombstones.iter().chain(layer.trims()).copied().collect();
-            (updates, Merged { root: volume.root, used: volume.used, tombstones })
+                }));
+            }
+            (updates, Merged { root, used, tombstones })
         });
         let tree_id = TreeId::Map(id);
         let touched = keys(touches, tree_id);

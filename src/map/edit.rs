@@ -30,6 +30,10 @@ pub(super) enum Step {
 pub(super) trait Edit: Send {
     /// A key in the next leaf to visit. Not before the high fence of a leaf that is done. `None`: no more.
     fn target(&self) -> Option<Key>;
+    /// Whether it has something to do in the leaf between these fences, as far as it can tell beforehand.
+    fn wants(&self, _low: Key, _high: Option<Key>) -> bool {
+        false
+    }
     /// Decides on the next entry of the leaf that ends before `high`, or on what comes behind the last.
     fn step(&mut self, old: Option<(Key, Value)>, high: Option<Key>) -> Result<Step>;
 }
@@ -37,6 +41,12 @@ pub(super) trait Edit: Send {
 /// The first of sorted updates, if its key belongs into the leaf that ends before `high`.
 fn first_below<T>(updates: &[T], high: Option<Key>, key: impl Fn(&T) -> Key) -> Option<&T> {
     updates.first().filter(|update| high.is_none_or(|high| key(update) < high))
+}
+
+/// Whether one of sorted updates has its key between the fences.
+fn any_between<T>(updates: &[T], low: Key, high: Option<Key>, key: impl Fn(&T) -> Key) -> bool {
+    let from = updates.partition_point(|update| key(update) < low);
+    first_below(&updates[from..], high, key).is_some()
 }
 
 /// Puts and deletes single keys.
@@ -55,6 +65,10 @@ impl<'a> Batch<'a> {
 impl Edit for Batch<'_> {
     fn target(&self) -> Option<Key> {
         self.0.first().map(|update| update.0)
+    }
+
+    fn wants(&self, low: Key, high: Option<Key>) -> bool {
+        any_between(self.0, low, high, |update| update.0)
     }
 
     fn step(&mut self, old: Option<(Key, Value)>, high: Option<Key>) -> Result<Step> {
@@ -113,6 +127,10 @@ impl Edit for MapBatch<'_> {
         self.0.first().map(|update| Key(update.lba.0, 0))
     }
 
+    fn wants(&self, low: Key, high: Option<Key>) -> bool {
+        any_between(self.0, low, high, |update| Key(update.lba.0, 0))
+    }
+
     fn step(&mut self, old: Option<(Key, Value)>, high: Option<Key>) -> Result<Step> {
         let Some(update) = first_below(self.0, high, |update| Key(update.lba.0, 0)) else {
             return Ok(if old.is_some() { Step::Keep } else { Step::Done });
@@ -160,6 +178,10 @@ impl<'a, E> Touching<'a, E> {
 impl<E: Edit> Edit for Touching<'_, E> {
     fn target(&self) -> Option<Key> {
         self.edit.target().into_iter().chain(self.keys.first().copied()).min()
+    }
+
+    fn wants(&self, low: Key, high: Option<Key>) -> bool {
+        self.edit.wants(low, high) || any_between(self.keys, low, high, |key| *key)
     }
 
     fn step(&mut self, old: Option<(Key, Value)>, high: Option<Key>) -> Result<Step> {

@@ -195,11 +195,25 @@ where
             let opened = self.visit_leaf(&page, Some(link.pointer)).await?;
             return self.pass(opened).await;
         }
+        if link.level == 1 {
+            self.prefetch(&page).await;
+        }
         self.path.push(Frame { page, pointer: link.pointer, at: 0, opened: false });
         if self.hungry(link.level, false) {
             self.open_path().await?;
         }
         Ok(())
+    }
+
+    /// Has those leaves below an inner page read together that the edit wants: one after the other, they would
+    /// take most of the time of a checkpoint whose updates lie far apart.
+    async fn prefetch(&mut self, page: &Page) {
+        let links = (0..page.entries.len()).filter_map(|at| self.tree.child(page, at).ok());
+        let wanted = links.filter(|link| self.edit.wants(link.low, link.high));
+        let pointers: Vec<Pointer> = wanted.map(|link| link.pointer).collect();
+        if pointers.len() > 1 {
+            self.tree.source.prefetch(self.tree.id, 0, pointers).await;
+        }
     }
 
     /// Goes up from an inner page whose last child is dealt with.

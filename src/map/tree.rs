@@ -33,6 +33,16 @@ pub trait PageSource: Send + Sync {
         level: u8,
         pointer: Pointer,
     ) -> impl Future<Output = Result<Arc<Page>>> + Send;
+    /// These pages will be loaded soon: whoever keeps pages may read them together. What fails shows when they
+    /// are loaded.
+    fn prefetch(
+        &self,
+        _tree: TreeId,
+        _level: u8,
+        _pointers: Vec<Pointer>,
+    ) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// PORT: where new pages go.

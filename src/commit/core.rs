@@ -49,6 +49,8 @@ pub struct Progress {
     pub(super) busy: bool,
     /// Someone flushes the members for the log.
     pub(super) flushing: bool,
+    /// Bytes of records that are being written for the log.
+    pub(super) in_flight: u64,
     /// No new records: a member is being evicted.
     pub(super) halted: bool,
     /// The array takes no more writes, and why.

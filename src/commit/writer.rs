@@ -17,6 +17,10 @@ use crate::types::{Number, Row, Scheme, SegmentId, Sequence, VolumeId};
 use crate::zoo::Bug;
 use std::sync::Arc;
 
+/// Bytes on members that are under way when the next batch waits: what parity takes beside the write buffer is
+/// bounded by this, whatever the scheme.
+const IN_FLIGHT_MAX: u64 = 64 << 20;
+
 /// One record's share of a batch.
 struct Part<'a> {
     segment: SegmentId,
@@ -64,6 +68,9 @@ impl Core {
         if self.progress.with(|progress| progress.halted) {
             return Ok(false);
         }
+        if self.progress.with(|progress| progress.in_flight >= IN_FLIGHT_MAX) {
+            return Ok(false);
+        }
         let Some((scheme, id, batch)) = self.log.with(|log| log.next_to_write()) else {
             self.set_stalled(false);
             return Ok(false);
@@ -74,12 +81,15 @@ impl Core {
         };
         self.set_stalled(false);
         let Some(records) = self.place(scheme, id, &batch, purpose).await? else { return Ok(true) };
+        let bytes: u64 = records.iter().map(Packed::bytes).sum();
+        self.progress.with(|progress| progress.in_flight += bytes);
         let core = self.clone();
         self.env.spawner.spawn(async move {
             let mut complete = true;
             for record in records {
                 complete &= core.stripes.write(record, Purpose::Data).await;
             }
+            core.progress.with(|progress| progress.in_flight -= bytes);
             core.log.with(|log| log.settle(id, complete));
             core.changed.notify_all();
         });

@@ -58,6 +58,13 @@ pub struct Packed {
     pub pointers: Vec<Pointer>,
 }
 
+impl Packed {
+    /// Bytes that it takes on all members together.
+    pub fn bytes(&self) -> u64 {
+        self.columns.iter().flatten().map(|piece| piece.len() as u64).sum()
+    }
+}
+
 /// How much of a batch one record takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fit {

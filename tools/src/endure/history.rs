@@ -261,7 +261,9 @@ mod tests {
         let (mut verbs, mut single, mut long) = (Vec::new(), 0, 0);
         for step in (1..5000).map(|number| history().step(number)) {
             assert!(step.sectors > 0 && step.sector + step.sectors <= BYTES / SECTOR as u64);
-            verbs.contains(&step.verb).then_some(()).unwrap_or_else(|| verbs.push(step.verb));
+            if !verbs.contains(&step.verb) {
+                verbs.push(step.verb);
+            }
             single += u64::from(step.sectors == 1);
             long += u64::from(step.sectors > 200);
         }

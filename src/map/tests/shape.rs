@@ -1,7 +1,12 @@
 //! How many pages are loaded, written and left behind, and how full they are.
 
-use crate::format::page::{Key, TreeId, Value};
-use crate::map::testing::{Forest, Random, Written, block_on};
+use crate::error::Result;
+use crate::format::page::{Key, Page, TreeId, Value};
+use crate::map::testing::{Forest, Memory, Random, Written, block_on};
+use crate::map::{PageSource, Tree};
+use crate::types::{Place, Pointer};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 fn put(number: u64, value: u8) -> (Key, Option<Value>) {
     (Key(number, 0), Some([value; 16]))
@@ -44,6 +49,49 @@ fn a_batch_that_touches_one_leaf_loads_and_writes_one_page_per_level() {
                 forest.merge(&[change]);
                 assert_eq!((forest.emitted, forest.height()), (height, height));
             }
+        }
+    }
+}
+
+/// A source that notes what is asked for beforehand, and which leaves are loaded.
+#[derive(Default)]
+struct Watched {
+    memory: Memory,
+    asked: Mutex<BTreeSet<Place>>,
+    loaded: Mutex<BTreeSet<Place>>,
+}
+
+impl PageSource for Watched {
+    async fn load(&self, tree: TreeId, level: u8, pointer: Pointer) -> Result<Arc<Page>> {
+        if level == 0 {
+            self.loaded.lock().expect("no panic").insert(pointer.place);
+        }
+        self.memory.load(tree, level, pointer).await
+    }
+
+    async fn prefetch(&self, _: TreeId, level: u8, pointers: Vec<Pointer>) {
+        assert_eq!(level, 0);
+        self.asked.lock().expect("no panic").extend(pointers.iter().map(|pointer| pointer.place));
+    }
+}
+
+#[test]
+fn the_leaves_that_a_batch_changes_are_asked_for_beforehand_and_no_others() {
+    let forest = filled(126, 100_000);
+    for spread in [1, 60, 700, 9000] {
+        let source = Watched { memory: forest.memory.clone(), ..Watched::default() };
+        let batch: Vec<_> = (0..50).map(|number| put(number * spread * 2, 7)).collect();
+        let (mut written, mut replaced) = (Written::default(), |_, _| ());
+        let tree = Tree::new(&source, forest.id, forest.root);
+        let merge = tree.merge(&mut written, 9, &batch, &[], &mut replaced);
+        assert!(block_on(merge).expect("all pages").is_some());
+        let (asked, loaded) = (source.asked.into_inner(), source.loaded.into_inner());
+        let (asked, loaded) = (asked.expect("no panic"), loaded.expect("no panic"));
+        match spread {
+            1 => assert!(asked.is_empty() && loaded.len() == 1, "one leaf is read at once"),
+            // Where only one leaf below a page is changed, there is nothing to read beside it.
+            9000 => assert!(asked.is_subset(&loaded), "{asked:?} {loaded:?}"),
+            _ => assert_eq!(asked, loaded, "{spread}"),
         }
     }
 }

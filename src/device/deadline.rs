@@ -49,9 +49,9 @@ impl Device for Deadline {
 }
 
 /// An operation against its limit.
-struct Race<T> {
-    pending: Pending<T>,
-    limit: Sleep,
+pub(super) struct Race<T> {
+    pub(super) pending: Pending<T>,
+    pub(super) limit: Sleep,
 }
 
 impl<T> Future for Race<T> {

@@ -1,12 +1,12 @@
 //! Members that are files or block devices, whichever way their operations go.
 //!
 //! Invariants:
-//! - One thread carries out the operations. It ends when nobody can submit any more and all have completed, and
-//!   the device waits for that before it is gone: so the claim outlasts them.
-//! - At most `QUEUE_MAX` operations wait for the thread; whoever submits more waits too.
+//! - Operations that were submitted complete, also if the device is dropped; the claim lasts until then. The blocking
+//!   kind waits for that when it is dropped; for the other, the end of the ring's driver does.
+//! - At most `QUEUE_MAX` operations wait for the thread of the blocking kind; whoever submits more waits too.
 
 use super::open::{CLAIM_WAIT, Claimed, claim};
-use super::uring::{Bell, Ring};
+use super::ring::{Lane, Ring};
 use super::{Device, DeviceError, OpenMode, Pending, blocking, check_range, check_write};
 use crate::runtime::{Completer, ticket};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// Operations that wait for one device's thread.
@@ -32,21 +32,23 @@ pub enum Kind {
 /// A regular file or block device as a member.
 pub struct FileDevice {
     claimed: Claimed,
-    kind: Kind,
-    /// That of the blocking kind is started by the first operation.
-    worker: Mutex<Option<Worker>>,
+    way: Way,
+}
+
+enum Way {
+    /// A thread of its own, which the first operation starts.
+    Blocking(Mutex<Option<Worker>>),
+    Ring(Arc<Lane>),
 }
 
 struct Worker {
     queue: SyncSender<Operation>,
-    /// Wakes the thread where the queue does not.
-    bell: Option<Arc<Bell>>,
     thread: JoinHandle<()>,
 }
 
 pub(super) type Answer<T> = Completer<Result<T, DeviceError>>;
 
-/// What a device's thread is to do.
+/// What is to be done on a device.
 pub(super) enum Operation {
     Read { offset: u64, len: usize, answer: Answer<Bytes> },
     Write { offset: u64, pieces: Vec<Bytes>, answer: Answer<usize> },
@@ -64,23 +66,21 @@ impl FileDevice {
     }
 
     pub(super) fn blocking(claimed: Claimed) -> FileDevice {
-        FileDevice { claimed, kind: Kind::Blocking, worker: Mutex::new(None) }
+        FileDevice { claimed, way: Way::Blocking(Mutex::new(None)) }
     }
 
-    /// A device over a file that takes direct I/O.
-    ///
-    /// # Errors
-    /// That of the system, if it has no thread.
-    pub(super) fn over_ring(claimed: Claimed, ring: Ring) -> io::Result<FileDevice> {
-        let file = claimed.file.clone();
-        let bell = Some(ring.bell());
-        let worker = Worker::start(bell, move |operations| ring.run(file, operations))?;
-        Ok(FileDevice { claimed, kind: Kind::Ring, worker: Mutex::new(Some(worker)) })
+    /// A device over a file that takes direct I/O; `None` if the ring takes no more members.
+    pub(super) fn over_ring(claimed: Claimed, ring: &Ring) -> Option<FileDevice> {
+        let lane = ring.lane(claimed.file.clone())?;
+        Some(FileDevice { claimed, way: Way::Ring(lane) })
     }
 
     /// Which way its operations go.
     pub fn kind(&self) -> Kind {
-        self.kind
+        match self.way {
+            Way::Blocking(_) => Kind::Blocking,
+            Way::Ring(_) => Kind::Ring,
+        }
     }
 
     #[cfg(test)]
@@ -98,27 +98,29 @@ impl FileDevice {
         let sent = checked.and_then(|()| self.send(operation(answer)));
         Box::pin(async move {
             sent?;
-            ticket.await.unwrap_or_else(|_| Err(DeviceError::Io("the device's thread is gone".into())))
+            ticket.await.unwrap_or_else(|_| Err(gone()))
         })
     }
 
     fn send(&self, operation: Operation) -> Result<(), DeviceError> {
-        let mut worker = self.worker.lock();
-        let started = match worker.take() {
-            Some(started) => started,
-            None => {
-                let file = self.claimed.file.clone();
-                Worker::start(None, move |operations| blocking::run(&file, operations))
-                    .map_err(|error| DeviceError::of(&error))?
+        let worker = match &self.way {
+            Way::Blocking(worker) => worker,
+            Way::Ring(lane) => {
+                lane.submit(operation);
+                return Ok(());
             }
         };
-        let started = worker.insert(started);
-        let sent = started.queue.send(operation);
-        if let Some(bell) = &started.bell {
-            bell.ring();
-        }
-        sent.map_err(|_| DeviceError::Io("the device's thread is gone".into()))
+        let mut worker = worker.lock();
+        let started = match worker.take() {
+            Some(started) => started,
+            None => Worker::start(&self.claimed).map_err(|error| DeviceError::of(&error))?,
+        };
+        worker.insert(started).queue.send(operation).map_err(|_| gone())
     }
+}
+
+fn gone() -> DeviceError {
+    DeviceError::Io("the device's thread is gone".into())
 }
 
 impl Device for FileDevice {
@@ -146,13 +148,11 @@ impl Device for FileDevice {
 }
 
 impl Drop for FileDevice {
-    /// Waits for the operations that were submitted.
     fn drop(&mut self) {
-        if let Some(Worker { queue, bell, thread }) = self.worker.get_mut().take() {
+        if let Way::Blocking(worker) = &mut self.way
+            && let Some(Worker { queue, thread }) = worker.get_mut().take()
+        {
             drop(queue);
-            if let Some(bell) = bell {
-                bell.ring();
-            }
             // An answer may drop the last handle on the device's own thread; it then ends by itself.
             if thread.thread().id() != thread::current().id() {
                 // Whoever waited for an operation that panicked has been told.
@@ -163,13 +163,12 @@ impl Drop for FileDevice {
 }
 
 impl Worker {
-    fn start(
-        bell: Option<Arc<Bell>>,
-        run: impl FnOnce(&Receiver<Operation>) + Send + 'static,
-    ) -> io::Result<Worker> {
+    fn start(claimed: &Claimed) -> io::Result<Worker> {
         let (queue, operations) = sync_channel(QUEUE_MAX);
-        let thread = thread::Builder::new().name("paritas-io".into()).spawn(move || run(&operations))?;
-        Ok(Worker { queue, bell, thread })
+        let file = claimed.file.clone();
+        let run = move || blocking::run(&file, &operations);
+        let thread = thread::Builder::new().name("paritas-io".into()).spawn(run)?;
+        Ok(Worker { queue, thread })
     }
 }
 

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod image;
 pub mod io;
 pub mod open;
+pub mod ring;
 mod uring;
 
 pub use buffer::Aligned;
@@ -25,6 +26,8 @@ pub use frame::Frame;
 pub use image::Image;
 pub use io::{read_full, write_full};
 pub use open::{OpenMode, open};
+pub use ring::Ring;
+pub use uring::Turner;
 
 use crate::types::{BLOCK, BLOCK_U64};
 use bytes::Bytes;

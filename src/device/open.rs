@@ -5,8 +5,7 @@
 //!   if its owner is killed.
 //! - A file bypasses the page cache exactly if a ring drives it.
 
-use super::uring::Ring;
-use super::{Aligned, FileDevice};
+use super::{Aligned, FileDevice, Ring};
 use crate::types::{BLOCK, BLOCK_U64};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -32,23 +31,28 @@ pub enum OpenMode {
     ReadWrite,
 }
 
-/// Opens what is at `path` as a member: past the page cache through io_uring where the kernel grants a ring and
-/// the file takes direct I/O, else as [`FileDevice::open`] does. [`FileDevice::kind`] tells which it is.
+/// Opens what is at `path` as a member: past the page cache on this ring if the file takes direct I/O, else as
+/// [`FileDevice::open`] does. [`FileDevice::kind`] tells which it is.
 ///
 /// # Errors
 /// Those of [`FileDevice::open`].
-pub fn open(path: impl AsRef<Path>, mode: OpenMode) -> io::Result<FileDevice> {
-    open_within(path.as_ref(), mode, CLAIM_WAIT)
+pub fn open(path: impl AsRef<Path>, mode: OpenMode, ring: Option<&Ring>) -> io::Result<FileDevice> {
+    open_within(path.as_ref(), mode, ring, CLAIM_WAIT)
 }
 
-pub(super) fn open_within(path: &Path, mode: OpenMode, wait: Duration) -> io::Result<FileDevice> {
+pub(super) fn open_within(
+    path: &Path,
+    mode: OpenMode,
+    ring: Option<&Ring>,
+    wait: Duration,
+) -> io::Result<FileDevice> {
     let claimed = claim(path, mode, wait)?;
-    if let Ok(ring) = Ring::new()
+    if let Some(ring) = ring
         && takes_direct_io(&claimed)?
     {
         match FileDevice::over_ring(claimed.clone(), ring) {
-            Ok(device) => return Ok(device),
-            Err(_no_thread) => set_direct(&claimed.file, false)?,
+            Some(device) => return Ok(device),
+            None => set_direct(&claimed.file, false)?,
         }
     }
     Ok(FileDevice::blocking(claimed))
@@ -146,11 +150,16 @@ mod tests {
         let direct = i32::try_from(OFlags::DIRECT.bits()).expect("a low bit");
         let direct = OpenOptions::new().read(true).custom_flags(direct).open(file.path());
         let takes_direct = direct.is_ok_and(|file| file.read_at(Aligned::zeroed(BLOCK).as_mut(), 0).is_ok());
-        let granted = io_uring::IoUring::new(8).is_ok();
+        let ring = Ring::new().ok();
+        let granted = ring.is_some();
         let expected = if takes_direct && granted { Kind::Ring } else { Kind::Blocking };
         for mode in [OpenMode::ReadOnly, OpenMode::ReadWrite] {
-            let device = open(file.path(), mode).expect("opens");
+            let ring = ring.as_ref().map(|(ring, _)| ring);
+            let device = open(file.path(), mode, ring).expect("opens");
             assert_eq!((device.kind(), is_direct(&device)), (expected, expected == Kind::Ring));
+            drop(device);
+            let device = open(file.path(), mode, None).expect("opens");
+            assert_eq!((device.kind(), is_direct(&device)), (Kind::Blocking, false));
         }
     }
 
@@ -159,8 +168,10 @@ mod tests {
         let empty = NamedTempFile::new().expect("a temporary file");
         // A regular file of a block in length on a file system without direct I/O, where there is one.
         let refusing = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
+        let ring = Ring::new().ok();
+        let ring = ring.as_ref().map(|(ring, _)| ring);
         for path in [empty.path(), refusing].into_iter().filter(|path| path.exists()) {
-            let device = open(path, OpenMode::ReadOnly).expect("opens");
+            let device = open(path, OpenMode::ReadOnly, ring).expect("opens");
             assert_eq!((device.kind(), is_direct(&device)), (Kind::Blocking, false), "{}", path.display());
         }
     }

@@ -1,37 +1,41 @@
-//! The thread of a member whose operations go through io_uring: many at once, past the page cache.
+//! The thread's side of the ring: many operations of many members at once, past the page cache, with one call to the
+//! kernel for all of them.
 //!
 //! Invariants:
 //! - From its push to its completion the kernel uses the memory of an operation. That memory lies on the heap
 //!   and belongs to a slot of [`InFlight`], which its completion alone vacates. What is left there when the
-//!   thread ends otherwise is leaked, the claimed file with it.
-//! - A slot has at most one entry in the queues, and both queues have room for all slots: neither overflows.
-//! - Only this thread submits, and it ends last: a request may be cancelled when the thread that submitted it ends.
-//! - The thread sleeps in the kernel. A read of the event is in flight while the queue was seen empty and not
-//!   closed since the bell was last heard; otherwise an operation is.
+//!   thread ends otherwise is leaked, the claimed files with it.
+//! - A slot is at most once in the backlog or in the queues, and the queue of completions has room for all slots: it
+//!   never overflows.
+//! - Only one thread submits, and it ends last ([`Reactor::finish`]): a request may be cancelled when the thread that
+//!   submitted it ends. One that is cancelled is made once more.
+//! - The thread sleeps in the kernel, and a read of the bell's event is in flight then.
 
 // The kernel writes into memory behind the compiler's back; nothing safe can say so.
 #![allow(unsafe_code)]
 
 use super::file::{Answer, Operation};
+use super::ring::{DEPTH, LANES_MAX, Lane, Shared};
 use super::{Aligned, DeviceError};
+use crate::runtime::Reactor;
 use bytes::Bytes;
+use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use std::fs::File;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::forget;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::task::{Wake, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Operations of one device that the kernel has at once.
-const DEPTH: usize = 128;
-/// Entries of the submission queue: the first power of two with room for all operations and the event's read.
+/// Entries of the submission queue: so many begin with one call.
 const ENTRIES: u32 = 256;
+/// Entries of the completion queue.
+const COMPLETIONS: u32 = 1 << 14;
+const _: () = assert!(LANES_MAX * DEPTH < COMPLETIONS as usize, "no room for all operations and the bell");
 /// The most bytes that one operation moves: what the kernel cuts everything to, in whole blocks.
 const TRANSFER_MAX: usize = 0x7fff_f000;
 /// The most pieces that the kernel takes at once.
@@ -40,122 +44,179 @@ const PIECES_MAX: usize = 1024;
 const RETRIES_MAX: u32 = 1000;
 /// How long the thread rests when the kernel has no memory for a request.
 const REST: Duration = Duration::from_millis(1);
+/// How long the thread, at its end, waits for a device: then it leaves memory and claim behind.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A ring that no thread drives yet.
-pub(super) struct Ring {
+/// What drives a [`Ring`](super::Ring): the reactor of one thread.
+pub struct Turner {
     ring: IoUring,
-    bell: Arc<Bell>,
+    shared: Arc<Shared>,
+    flight: InFlight,
+    /// Slots whose requests are to be pushed.
+    backlog: VecDeque<usize>,
+    /// Where the queue is emptied to.
+    incoming: VecDeque<(Arc<Lane>, Operation)>,
+    /// Whether a read of the bell's event is in flight.
+    listening: bool,
+    patience: Duration,
 }
 
-/// Wakes the ring's thread.
-///
-/// Who submits makes the operation visible first and rings then; the thread marks the bell as heard first and
-/// looks then. So either it sees the operation or the bell rings again.
-pub(super) struct Bell {
-    event: OwnedFd,
-    /// The event is, or is about to be, written, and the thread has not heard of it.
-    rung: AtomicBool,
-}
-
-impl Bell {
-    /// To be called after every operation, and once nobody will submit any more.
-    pub(super) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            let written = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
-            assert_eq!(written, Ok(8), "an event takes a one unless it holds 2^64 - 2");
-        }
-    }
-
-    fn heard(&self) {
-        self.rung.swap(false, Ordering::AcqRel);
-    }
-}
-
-impl Ring {
-    /// Asks the kernel for a ring.
-    ///
-    /// # Errors
-    /// Those of the kernel, if it has none to give or one that lacks what is needed here.
-    pub(super) fn new() -> io::Result<Ring> {
-        let ring = IoUring::new(ENTRIES)?;
+impl Turner {
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Turner> {
+        let ring = IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES)?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::Writev::CODE, opcode::Fsync::CODE];
-        if !needed.iter().all(|code| probe.is_supported(*code)) {
+        // Waiting for a limited time.
+        let waits = ring.params().is_feature_ext_arg();
+        if !waits || !needed.iter().all(|code| probe.is_supported(*code)) {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Ring { ring, bell: Arc::new(Bell { event, rung: AtomicBool::new(false) }) })
+        Ok(Turner {
+            ring,
+            shared,
+            flight: InFlight::default(),
+            backlog: VecDeque::new(),
+            incoming: VecDeque::new(),
+            listening: false,
+            patience: PATIENCE,
+        })
     }
 
-    /// What is to be rung after every submission.
-    pub(super) fn bell(&self) -> Arc<Bell> {
-        self.bell.clone()
-    }
-
-    /// Carries out all operations until nobody can submit any more. Returns early if the ring is broken; then
-    /// all tickets tell that nobody answers.
-    pub(super) fn run(mut self, file: Arc<File>, operations: &Receiver<Operation>) {
-        let mut flight = InFlight::new(file, self.bell.clone());
-        let mut completions = Vec::with_capacity(DEPTH);
-        let mut open = true;
-        let mut listening = false;
-        loop {
-            let mut seen_empty = false;
-            while open && !seen_empty && flight.operations(listening) < DEPTH {
-                match operations.try_recv() {
-                    Ok(operation) => {
-                        let key = flight.insert(Request::new(operation));
-                        self.push(&mut flight, key);
-                    }
-                    Err(TryRecvError::Empty) => seen_empty = true,
-                    Err(TryRecvError::Disconnected) => open = false,
-                }
-            }
-            // While there may be more in the queue the last ring may have been the one that tells of the end.
-            if open && seen_empty && !listening {
-                let key = flight.insert(Request::Listen { word: Box::new([0; 8]) });
-                self.push(&mut flight, key);
-                listening = true;
-            }
-            if flight.is_empty() {
-                return;
-            }
-            if let Err(error) = self.ring.submit_and_wait(1) {
-                match Errno::from_io_error(&error) {
-                    Some(Errno::INTR) => {}
-                    Some(Errno::AGAIN | Errno::BUSY) => thread::sleep(REST),
-                    _ => return,
-                }
-            }
-            completions.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result())));
-            for (key, result) in completions.drain(..) {
-                let key = usize::try_from(key).expect("a key of ours");
-                if flight.is_put_off(key, result) {
-                    self.push(&mut flight, key);
-                    continue;
-                }
-                let request = flight.remove(key);
-                if matches!(request, Request::Listen { .. }) {
-                    self.bell.heard();
-                    listening = false;
-                } else {
-                    request.finish(result);
-                }
+    /// Takes in what was submitted.
+    fn take(&mut self, sleep: bool) {
+        self.shared.take(&mut self.incoming, sleep);
+        while let Some((lane, operation)) = self.incoming.pop_front() {
+            if let Some(operation) = lane.begin(operation) {
+                self.begin(Slot::new(Some(lane), Request::new(operation)));
             }
         }
     }
 
-    /// Queues the request in slot `key`, which has no entry in the queues.
-    fn push(&mut self, flight: &mut InFlight, key: usize) {
-        let entry = flight.entry(key).user_data(key as u64);
-        // SAFETY: all that the entry points to belongs to the slot's request: heap memory, which stays in place
-        // while the request moves. The request leaves the slot by `remove` after this entry's completion, or is
-        // leaked by `InFlight::drop`. Nothing reads or writes the memory in between: the methods of
-        // `Request` are called before the push and after the removal only. `InFlight` keeps both descriptors
-        // open, and the kernel takes its own references to the files when the entry is submitted.
-        let pushed = unsafe { self.ring.submission().push(&entry) };
-        pushed.expect("a slot has at most one entry, and there are more entries than slots");
+    fn begin(&mut self, slot: Slot) {
+        let key = self.flight.insert(slot);
+        self.backlog.push_back(key);
+    }
+
+    /// Puts as much of the backlog into the submission queue as it has room for.
+    fn push(&mut self) {
+        let mut queue = self.ring.submission();
+        while !queue.is_full()
+            && let Some(key) = self.backlog.pop_front()
+        {
+            let entry = self.flight.entry(key, &self.shared).user_data(key as u64);
+            // SAFETY: all that the entry points to belongs to the slot's request: heap memory, which stays in place
+            // while the request moves. The request leaves the slot by `remove` after this entry's completion, or is
+            // leaked by `InFlight::drop`. Nothing reads or writes the memory in between: the methods of
+            // `Request` are called before the push and after the removal only. The slot's lane and `shared` keep
+            // both descriptors open, and the kernel takes its own references to the files when the entry is submitted.
+            let pushed = unsafe { queue.push(&entry) };
+            pushed.expect("the queue is not full");
+        }
+    }
+
+    /// Hands the queue to the kernel, and waits for a completion if there is nothing else to do.
+    fn enter(&mut self, wait: Option<Option<Duration>>) -> io::Result<()> {
+        let want = usize::from(wait.is_some() && self.backlog.is_empty());
+        if want == 0 && self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        let entered = match wait.flatten() {
+            None => self.ring.submit_and_wait(want),
+            Some(limit) => {
+                let limit = Timespec::from(limit);
+                self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&limit))
+            }
+        };
+        match entered.as_ref().err().and_then(Errno::from_io_error) {
+            Some(Errno::INTR | Errno::TIME) => Ok(()),
+            Some(Errno::AGAIN | Errno::BUSY) => {
+                thread::sleep(REST);
+                Ok(())
+            }
+            _ => entered.map(|_| ()),
+        }
+    }
+
+    fn listen(&mut self) {
+        if !self.listening {
+            self.begin(Slot::new(None, Request::Listen { word: Box::new([0; 8]) }));
+            self.listening = true;
+        }
+    }
+
+    /// Carries out what was submitted until nothing is left or the time is over.
+    fn drain(&mut self) -> io::Result<()> {
+        let end = Instant::now() + self.patience;
+        if self.listening {
+            self.shared.bell.wake_by_ref();
+        }
+        loop {
+            self.take(false);
+            if self.flight.is_empty() {
+                return Ok(());
+            }
+            self.push();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.enter(Some(Some(left)))?;
+            self.complete();
+        }
+    }
+}
+
+impl Reactor for Turner {
+    fn alarm(&self) -> Waker {
+        self.shared.alarm()
+    }
+
+    fn submit(&mut self, sleep: bool) -> io::Result<()> {
+        self.take(sleep);
+        if sleep {
+            self.listen();
+        }
+        self.push();
+        let entered = self.enter(sleep.then_some(None));
+        if sleep {
+            self.shared.get_up();
+        }
+        entered
+    }
+
+    fn complete(&mut self) {
+        loop {
+            // One at a time: should an answer panic, the others are still in the queue.
+            let Some(entry) = self.ring.completion().next() else { return };
+            let key = usize::try_from(entry.user_data()).expect("a key of ours");
+            if self.flight.is_put_off(key, entry.result()) {
+                self.backlog.push_back(key);
+                continue;
+            }
+            let Slot { lane, request, .. } = self.flight.remove(key);
+            match lane {
+                None => self.listening = false,
+                Some(lane) => {
+                    if let Some(next) = lane.end() {
+                        self.begin(Slot::new(Some(lane), Request::new(next)));
+                    }
+                }
+            }
+            request.finish(entry.result());
+        }
+    }
+
+    fn finish(&mut self) {
+        // If the ring is broken what is left is leaked, as if the time were over.
+        let _broken = self.drain().is_err();
+    }
+}
+
+impl Drop for Turner {
+    /// What is still in flight is leaked.
+    fn drop(&mut self) {
+        drop(self.shared.close());
     }
 }
 
@@ -185,7 +246,8 @@ impl Request {
         }
     }
 
-    fn entry(&mut self, file: types::Fd, event: types::Fd) -> squeue::Entry {
+    /// `file` is the lane's, or the bell's event.
+    fn entry(&mut self, file: types::Fd) -> squeue::Entry {
         match self {
             Request::Read { offset, buffer, .. } => {
                 let buffer = buffer.as_mut();
@@ -204,7 +266,7 @@ impl Request {
                 }
             },
             Request::Flush { .. } => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
-            Request::Listen { word } => opcode::Read::new(event, word.as_mut_ptr(), 8).build(),
+            Request::Listen { word } => opcode::Read::new(file, word.as_mut_ptr(), 8).build(),
         }
     }
 
@@ -239,56 +301,59 @@ impl Request {
     }
 }
 
-/// The requests that the kernel has.
+/// The requests that the kernel has, or is about to get.
+#[derive(Default)]
 struct InFlight {
-    file: Arc<File>,
-    bell: Arc<Bell>,
     slots: Vec<Option<Slot>>,
     vacant: Vec<usize>,
 }
 
 struct Slot {
+    /// None for the read of the bell's event.
+    lane: Option<Arc<Lane>>,
     request: Request,
     retries: u32,
 }
 
-impl InFlight {
-    fn new(file: Arc<File>, bell: Arc<Bell>) -> InFlight {
-        let slots: Vec<_> = (0..=DEPTH).map(|_| None).collect();
-        InFlight { file, bell, vacant: (0..slots.len()).collect(), slots }
+impl Slot {
+    fn new(lane: Option<Arc<Lane>>, request: Request) -> Slot {
+        Slot { lane, request, retries: 0 }
     }
+}
 
+impl InFlight {
     fn is_empty(&self) -> bool {
         self.vacant.len() == self.slots.len()
     }
 
-    /// How many requests are operations, and not the event's read.
-    fn operations(&self, listening: bool) -> usize {
-        self.slots.len() - self.vacant.len() - usize::from(listening)
-    }
-
-    fn insert(&mut self, request: Request) -> usize {
-        let key = self.vacant.pop().expect("as many slots as operations, and one for the event");
-        self.slots[key] = Some(Slot { request, retries: 0 });
+    fn insert(&mut self, slot: Slot) -> usize {
+        let key = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        debug_assert!(self.slots.len() <= COMPLETIONS as usize, "more slots than completions have room");
+        self.slots[key] = Some(slot);
         key
     }
 
-    fn remove(&mut self, key: usize) -> Request {
+    fn remove(&mut self, key: usize) -> Slot {
         let slot = self.slots[key].take().expect("an entry completes once");
         self.vacant.push(key);
-        slot.request
+        slot
     }
 
-    fn entry(&mut self, key: usize) -> squeue::Entry {
+    fn entry(&mut self, key: usize, shared: &Shared) -> squeue::Entry {
         let slot = self.slots[key].as_mut().expect("an occupied slot");
-        let (file, event) = (types::Fd(self.file.as_raw_fd()), types::Fd(self.bell.event.as_raw_fd()));
-        slot.request.entry(file, event)
+        let file = slot.lane.as_ref().map_or(shared.bell.event.as_raw_fd(), |lane| lane.file.as_raw_fd());
+        slot.request.entry(types::Fd(file))
     }
 
-    /// Whether the request is to be made once more: a signal came, or the kernel had no room for it.
+    /// Whether the request is to be made once more: a signal came, the kernel had no room for it, or the thread that
+    /// made it is gone.
     fn is_put_off(&mut self, key: usize, result: i32) -> bool {
         let slot = self.slots[key].as_mut().expect("an entry completes once");
-        let put_off = [Errno::INTR, Errno::AGAIN].map(Errno::raw_os_error).contains(&result.wrapping_neg());
+        let reasons = [Errno::INTR, Errno::AGAIN, Errno::CANCELED].map(Errno::raw_os_error);
+        let put_off = reasons.contains(&result.wrapping_neg());
         slot.retries += u32::from(put_off);
         put_off && slot.retries <= RETRIES_MAX
     }
@@ -296,66 +361,15 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if !self.is_empty() {
-            forget(self.file.clone());
-            self.slots.drain(..).flatten().for_each(|slot| slot.request.leak());
+        for Slot { lane, request, .. } in self.slots.drain(..).flatten() {
+            if let Some(lane) = lane {
+                lane.give_up();
+                forget(lane);
+            }
+            request.leak();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::ticket;
-    use crate::types::BLOCK;
-
-    fn flight() -> InFlight {
-        let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an event");
-        let bell = Bell { event, rung: AtomicBool::new(false) };
-        InFlight::new(Arc::new(tempfile::tempfile().expect("a file")), Arc::new(bell))
-    }
-
-    #[test]
-    fn what_is_put_off_is_tried_again_but_not_for_ever() {
-        let mut flight = flight();
-        let (answer, ticket) = ticket();
-        let key = flight.insert(Request::Flush { answer });
-        assert!(!flight.is_put_off(key, 0));
-        assert!(!flight.is_put_off(key, -Errno::IO.raw_os_error()));
-        for _ in 0..RETRIES_MAX / 2 {
-            assert!(flight.is_put_off(key, -Errno::INTR.raw_os_error()));
-            assert!(flight.is_put_off(key, -Errno::AGAIN.raw_os_error()));
-        }
-        assert!(!flight.is_put_off(key, -Errno::AGAIN.raw_os_error()));
-        flight.remove(key).finish(-Errno::NOSPC.raw_os_error());
-        assert_eq!(ticket.wait(), Ok(Err(DeviceError::NoSpace)));
-    }
-
-    #[test]
-    fn a_thread_that_ends_early_keeps_the_memory_and_the_claim_and_tells_who_waits() {
-        let mut flight = flight();
-        let file = flight.file.clone();
-        let piece = Bytes::from(vec![3; BLOCK]);
-        let (answer, ticket) = ticket();
-        flight.insert(Request::new(Operation::Write { offset: 0, pieces: vec![piece.clone()], answer }));
-        drop(flight);
-        assert!(ticket.wait().is_err());
-        assert!(!piece.is_unique(), "the kernel's bytes were let go");
-        assert_eq!(Arc::strong_count(&file), 2, "the claim was let go");
-    }
-
-    #[test]
-    fn a_thread_that_ends_in_time_keeps_nothing() {
-        let mut flight = flight();
-        let file = flight.file.clone();
-        let piece = Bytes::from(vec![3; BLOCK]);
-        let (answer, ticket) = ticket();
-        let key =
-            flight.insert(Request::new(Operation::Write { offset: 0, pieces: vec![piece.clone()], answer }));
-        flight.remove(key).finish(4096);
-        drop(flight);
-        assert_eq!(ticket.wait(), Ok(Ok(BLOCK)));
-        assert!(piece.is_unique());
-        assert_eq!(Arc::strong_count(&file), 1);
-    }
-}
+mod tests;

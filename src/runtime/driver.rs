@@ -1,12 +1,18 @@
 //! A thread that owns an executor.
 //!
-//! Invariant: the thread sleeps whenever no task is ready; wakers end its sleep, nothing else does.
+//! Invariant: the thread sleeps whenever no task is ready; wakers end its sleep, and I/O of its reactor that is done,
+//! nothing else does.
 
-use super::executor::{Executor, Order, Spawner};
+use super::executor::{Executor, Order, Rest, Spawner};
+use super::reactor::Reactor;
 use super::ticket::{Dropped, Ticket};
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::{self, JoinHandle};
+
+/// Polls between two looks at the I/O.
+const POLLS_MAX: usize = 64;
 
 /// One thread that runs one shard's tasks in FIFO order. Dropping it stops the thread, drops the tasks
 /// that have not finished and waits for the thread to end.
@@ -23,12 +29,36 @@ impl Driver {
     /// If the system gives no thread.
     pub fn start(name: &str) -> io::Result<Driver> {
         let executor = Executor::new(Order::Fifo);
-        let spawner = executor.spawner();
-        let run = move || {
-            while executor.park() {
-                executor.run_until_stalled();
+        Driver::spawn(name, executor.spawner(), move || run(&executor))
+    }
+
+    /// [`Driver::start`], with I/O that the thread carries out between tasks. When the thread ends, also by a panic of
+    /// a task, it drops the tasks and finishes the I/O.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start_with(name: &str, mut reactor: impl Reactor + 'static) -> io::Result<Driver> {
+        let executor = Executor::with_alarm(Order::Fifo, reactor.alarm());
+        Driver::spawn(name, executor.spawner(), move || {
+            match catch_unwind(AssertUnwindSafe(|| run_with(&executor, &mut reactor))) {
+                Ok(Ok(())) => {
+                    drop(executor);
+                    reactor.finish();
+                }
+                Ok(Err(_broken)) => {
+                    drop(reactor);
+                    run(&executor);
+                }
+                Err(panic) => {
+                    drop(executor);
+                    reactor.finish();
+                    resume_unwind(panic);
+                }
             }
-        };
+        })
+    }
+
+    fn spawn(name: &str, spawner: Spawner, run: impl FnOnce() + Send + 'static) -> io::Result<Driver> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Driver { spawner, thread: Some(thread) })
     }
@@ -79,6 +109,31 @@ impl Drop for Driver {
             // Whoever waited for the panicked task has been told; the others are dropped like at any stop.
             let _panicked = thread.join().is_err();
         }
+    }
+}
+
+/// Runs tasks until the executor is closed.
+fn run(executor: &Executor) {
+    while executor.park() {
+        executor.run_until_stalled();
+    }
+}
+
+/// Runs tasks and I/O until the executor is closed.
+fn run_with(executor: &Executor, reactor: &mut impl Reactor) -> io::Result<()> {
+    loop {
+        executor.run(POLLS_MAX);
+        let sleep = match executor.lie_down() {
+            Rest::Busy => false,
+            Rest::Asleep => true,
+            Rest::Closed => return Ok(()),
+        };
+        let submitted = reactor.submit(sleep);
+        if sleep {
+            executor.get_up();
+        }
+        submitted?;
+        reactor.complete();
     }
 }
 

@@ -8,6 +8,10 @@
 //!   good once the task has finished.
 //! - The futures belong to the executor, never to a waker: dropping the executor drops them all.
 //! - No future is polled or dropped while the inbox is locked, so tasks may spawn and wake at any time.
+//! - Whoever runs the executor may sleep elsewhere than in [`Executor::park`]. It says so under the inbox's lock, and only
+//!   while no task is ready ([`Executor::lie_down`]); so a push either comes before that and is seen, or comes after
+//!   and takes the word back, under the same lock, and rings the alarm. An alarm ends a sleep also if it rings before
+//!   it begins: no wake is lost, and a push to somebody who is awake costs no alarm.
 
 use super::ticket::{Ticket, ticket};
 use parking_lot::{Condvar, Mutex};
@@ -56,13 +60,28 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Shared {
     inbox: Mutex<Inbox>,
     work: Condvar,
+    /// Ends a sleep elsewhere.
+    alarm: Waker,
 }
 
 struct Inbox {
     ready: VecDeque<Ready>,
     /// Tasks that were spawned and have not finished.
     live: usize,
+    /// Whoever runs the executor sleeps elsewhere, or is about to, and nobody has rung the alarm.
+    asleep: bool,
     closed: bool,
+}
+
+/// What whoever runs an executor is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rest {
+    /// Go on: a task is ready.
+    Busy,
+    /// Sleep until the alarm rings.
+    Asleep,
+    /// Stop.
+    Closed,
 }
 
 enum Ready {
@@ -81,8 +100,12 @@ impl Shared {
         }
         inbox.live += usize::from(matches!(ready, Ready::New(_)));
         inbox.ready.push_back(ready);
+        let asleep = std::mem::take(&mut inbox.asleep);
         drop(inbox);
         self.work.notify_one();
+        if asleep {
+            self.alarm.wake_by_ref();
+        }
     }
 
     /// Nothing runs from here on.
@@ -93,6 +116,7 @@ impl Shared {
             std::mem::take(&mut inbox.ready)
         };
         self.work.notify_all();
+        self.alarm.wake_by_ref();
         drop(dropped);
     }
 }
@@ -163,9 +187,14 @@ pub struct Executor {
 impl Executor {
     /// An executor without tasks.
     pub fn new(order: Order) -> Executor {
-        let inbox = Inbox { ready: VecDeque::new(), live: 0, closed: false };
+        Executor::with_alarm(order, Waker::noop().clone())
+    }
+
+    /// An executor without tasks, run by somebody whose sleep this alarm ends.
+    pub(super) fn with_alarm(order: Order, alarm: Waker) -> Executor {
+        let inbox = Inbox { ready: VecDeque::new(), live: 0, asleep: false, closed: false };
         Executor {
-            shared: Arc::new(Shared { inbox: Mutex::new(inbox), work: Condvar::new() }),
+            shared: Arc::new(Shared { inbox: Mutex::new(inbox), work: Condvar::new(), alarm }),
             tasks: Mutex::new(Tasks { slots: Vec::new(), free: Vec::new(), order }),
         }
     }
@@ -181,9 +210,16 @@ impl Executor {
     /// If the executor is running already, and with the panic of a task: that task is dropped, the
     /// others can go on.
     pub fn run_until_stalled(&self) -> usize {
+        self.run(usize::MAX)
+    }
+
+    /// [`Executor::run_until_stalled`], but of at most this many polls.
+    pub(super) fn run(&self, polls_max: usize) -> usize {
         let mut tasks = self.tasks.try_lock().expect("the executor is running already");
         let mut polls = 0;
-        while let Some(ready) = self.next(&mut tasks.order) {
+        while polls < polls_max
+            && let Some(ready) = self.next(&mut tasks.order)
+        {
             polls += usize::from(self.poll(&mut tasks, ready));
         }
         polls
@@ -246,6 +282,21 @@ impl Executor {
             self.shared.work.wait(&mut inbox);
         }
         !inbox.closed
+    }
+
+    /// What whoever runs the executor is to do now. If that is to sleep, it calls [`Executor::get_up`] afterwards.
+    pub(super) fn lie_down(&self) -> Rest {
+        let mut inbox = self.shared.inbox.lock();
+        if inbox.closed {
+            return Rest::Closed;
+        }
+        inbox.asleep = inbox.ready.is_empty();
+        if inbox.asleep { Rest::Asleep } else { Rest::Busy }
+    }
+
+    /// The sleep is over: nobody needs to ring the alarm.
+    pub(super) fn get_up(&self) {
+        self.shared.inbox.lock().asleep = false;
     }
 }
 

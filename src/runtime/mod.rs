@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`executor`] | runs the tasks of one shard, one at a time, in an order that is FIFO or chosen by a seed |
 //! | [`driver`] | a thread that owns an executor and sleeps while it has nothing to do |
+//! | [`reactor`] | what it sleeps in where it carries out I/O itself |
 //! | [`ticket`](mod@ticket) | one value handed from whoever makes it to whoever waits for it, task or thread |
 //! | [`signal`] | "look again": wakes everyone who listens |
 //! | [`cell`] | state with one owner, which no borrow outlives an await |
@@ -15,6 +16,7 @@ pub mod driver;
 pub mod env;
 pub mod executor;
 mod join;
+pub mod reactor;
 pub mod signal;
 pub mod ticket;
 mod timer;
@@ -24,5 +26,6 @@ pub use driver::Driver;
 pub use env::{Clock, Entropy, Env, OsEntropy, Sleep, SystemClock};
 pub use executor::{Executor, Order, Spawner};
 pub use join::{JoinAll, join_all};
+pub use reactor::Reactor;
 pub use signal::{Listen, Signal};
 pub use ticket::{Completer, Dropped, Ticket, ticket};

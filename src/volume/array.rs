@@ -72,6 +72,7 @@ use super::make::{CreateOptions, Prepared, prepare};
 use super::status::{Damage, Present, Status, acknowledged, status};
 use super::{Shard, VolumeInfo};
 use crate::commit::{self, Config, Upkeep};
+use crate::device::Ring;
 use crate::error::{Error, Kind, Result};
 use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
 use crate::types::Scheme;
@@ -118,10 +119,12 @@ impl Array {
     pub fn create<P: AsRef<Path>>(members: &[P], options: &CreateOptions) -> Result<Array> {
         let paths: Vec<PathBuf> = members.iter().map(|path| path.as_ref().to_owned()).collect();
         let options = options.clone();
-        let driver = start()?;
+        let (driver, ring) = start()?;
         let env = Env::system(driver.spawner());
+        let on = ring.clone();
         let made = driver.spawn_ticket(async move {
-            let Prepared { members, scheme, name, chunk_blocks, undo } = prepare(&paths, &options).await?;
+            let Prepared { members, scheme, name, chunk_blocks, undo } =
+                prepare(&paths, &options, on.as_ref()).await?;
             let sizes = members.iter().map(|member| member.device.len());
             let present = Present::all(paths.into_iter().zip(sizes));
             let options = commit::CreateOptions { name, scheme, chunk_blocks, labels: Vec::new() };
@@ -133,7 +136,7 @@ impl Array {
             Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present))))
         });
         let (shard, present) = settle(made.wait())?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), driver }) })
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), ring, driver }) })
     }
 
     /// Opens the array that `place` names: the directory that holds its members, or any one of them. Recovers
@@ -144,10 +147,10 @@ impl Array {
     /// [`Kind::Busy`] when another process has it open for writing, [`Kind::ReadOnly`] when too few
     /// members are there to write it, [`Kind::Corrupt`] when its metadata is damaged beyond redundancy.
     pub fn open(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
-        let driver = start()?;
-        let opened = open(&driver, place.as_ref(), options);
+        let (driver, ring) = start()?;
+        let opened = open(&driver, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.wait())?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes, driver }) })
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, driver }) })
     }
 
     /// [`Array::open`] as a future.
@@ -155,10 +158,10 @@ impl Array {
     /// # Errors
     /// As [`Array::open`].
     pub async fn open_async(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
-        let driver = start()?;
-        let opened = open(&driver, place.as_ref(), options);
+        let (driver, ring) = start()?;
+        let opened = open(&driver, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.await)?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes, driver }) })
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, driver }) })
     }
 
     /// What was left alone when the array was opened, and why; which members were missing.
@@ -288,7 +291,7 @@ impl Array {
     /// When something that was accepted could not be made durable; the array is closed all the same.
     pub fn close(&self) -> Result<()> {
         let closed = settle(self.start_close().wait());
-        self.engine.driver.spawn_ticket(async {}).wait().map_err(|Dropped| self::closed())?;
+        self.engine.leave().wait().map_err(|Dropped| self::closed())?;
         closed
     }
 
@@ -298,7 +301,7 @@ impl Array {
     /// As [`Array::close`].
     pub async fn close_async(&self) -> Result<()> {
         let closed = settle(self.start_close().await);
-        self.engine.driver.spawn_ticket(async {}).await.map_err(|Dropped| self::closed())?;
+        self.engine.leave().await.map_err(|Dropped| self::closed())?;
         closed
     }
 
@@ -314,7 +317,7 @@ impl Array {
 
 type Opened = (Arc<Owned<Option<Shard>>>, Arc<Owned<Present>>, Vec<String>);
 
-fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<Opened>> {
+fn open(driver: &Driver, ring: Option<Ring>, place: &Path, options: &OpenOptions) -> Ticket<Result<Opened>> {
     let (place, options) = (place.to_owned(), options.clone());
     let env = Env::system(driver.spawner());
     driver.spawn_ticket(async move {
@@ -325,7 +328,7 @@ fn open(driver: &Driver, place: &Path, options: &OpenOptions) -> Ticket<Result<O
             true => found.readers(),
             // Too few to be written: found out before anybody is kept from them.
             false if present < found.quorum => found.readers(),
-            false => found.claim()?,
+            false => found.claim(ring.as_ref())?,
         };
         let config = Config { write_buffer, map_cache, ..Config::default() };
         let options = commit::OpenOptions { read_only, array: Some(found.array), upkeep, config };

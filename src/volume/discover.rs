@@ -4,7 +4,7 @@
 //! stands for what lies beside it and for what its superblocks record elsewhere, unless what they record
 //! is the original of a copy: then the copy stands alone, lest the two be mixed.
 
-use crate::device::{Device, FileDevice, OpenMode, open};
+use crate::device::{Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, Superblock};
 use crate::limits::{PATH_BYTES_MAX, RING_BYTES};
@@ -410,10 +410,10 @@ impl Discovery {
     ///
     /// # Errors
     /// [`Kind::Busy`] when another process has one, [`Kind::ReadOnly`] when this one may not write one.
-    pub(super) fn claim(&mut self) -> Result<Vec<Candidate>> {
+    pub(super) fn claim(&mut self, ring: Option<&Ring>) -> Result<Vec<Candidate>> {
         let mut claimed = Vec::new();
         for seen in self.members.iter().flatten() {
-            match open(&seen.path, OpenMode::ReadWrite) {
+            match open(&seen.path, OpenMode::ReadWrite, ring) {
                 Ok(device) => {
                     claimed.push(Candidate { device: Arc::new(device), path: recorded(&seen.path) });
                 }

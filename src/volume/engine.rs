@@ -2,9 +2,18 @@
 
 use super::Shard;
 use super::status::Present;
+use crate::device::Ring;
 use crate::error::{Error, Kind, Result};
-use crate::runtime::{Driver, Dropped, Owned, Ticket};
+use crate::runtime::{Clock, Driver, Dropped, Owned, SystemClock, Ticket};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the array, when it is closed, waits for operations that nobody waits for any more: those of members that
+/// were given up. Their claims outlast the array.
+const LEAVE_WAIT: Duration = Duration::from_secs(2);
+
+/// What the thread is called.
+const NAME: &str = "paritas";
 
 /// The thread and what runs on it.
 pub(super) struct Engine {
@@ -12,12 +21,18 @@ pub(super) struct Engine {
     pub(super) shard: Arc<Owned<Option<Shard>>>,
     pub(super) present: Arc<Owned<Present>>,
     pub(super) notes: Vec<String>,
+    /// On which members are opened that join.
+    pub(super) ring: Option<Ring>,
     pub(super) driver: Driver,
 }
 
-/// A thread for an engine.
-pub(super) fn start() -> Result<Driver> {
-    Driver::start("paritas").map_err(|error| Error::io(format!("no thread for the engine: {error}")))
+/// A thread for an engine, with the ring that it drives where the kernel has one to give.
+pub(super) fn start() -> Result<(Driver, Option<Ring>)> {
+    let started = match Ring::new() {
+        Ok((ring, turner)) => Driver::start_with(NAME, turner).map(|driver| (driver, Some(ring))),
+        Err(_refused) => Driver::start(NAME).map(|driver| (driver, None)),
+    };
+    started.map_err(|error| Error::io(format!("no thread for the engine: {error}")))
 }
 
 /// What a task answered.
@@ -33,6 +48,16 @@ pub(super) fn closed() -> Error {
 }
 
 impl Engine {
+    /// Starts a task that ends when all members that are driven by the ring have been given back.
+    pub(super) fn leave(&self) -> Ticket<()> {
+        let ring = self.ring.clone();
+        self.driver.spawn_ticket(async move {
+            if let Some(ring) = ring {
+                let _given_up = ring.vacant(SystemClock::new().sleep(LEAVE_WAIT)).await.is_err();
+            }
+        })
+    }
+
     /// Starts a task over the shard.
     pub(super) fn start<T, F>(&self, task: impl FnOnce(Shard) -> F + Send + 'static) -> Ticket<Result<T>>
     where

@@ -1,7 +1,7 @@
 //! Files and devices that become the members of a new array. What is refused has changed and created nothing.
 
 use super::discover::{FileId, absolute, is_blank, recorded};
-use crate::device::{Device, FileDevice, OpenMode, open};
+use crate::device::{Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, MEMBERS_MAX, NAME_BYTES_MAX};
 use crate::pool::{Candidate, read_rings};
@@ -92,7 +92,11 @@ impl Drop for Undo {
 }
 
 /// Checks everything, claims what exists, then creates and resizes.
-pub(super) async fn prepare(paths: &[PathBuf], options: &CreateOptions) -> Result<Prepared> {
+pub(super) async fn prepare(
+    paths: &[PathBuf],
+    options: &CreateOptions,
+    ring: Option<&Ring>,
+) -> Result<Prepared> {
     let scheme = options.scheme.unwrap_or_else(|| default_scheme(paths.len()));
     check_count(paths.len(), scheme)?;
     let chunk_blocks = options.chunk.map(check_chunk).transpose()?;
@@ -106,29 +110,34 @@ pub(super) async fn prepare(paths: &[PathBuf], options: &CreateOptions) -> Resul
     let mut plans = Vec::with_capacity(paths.len());
     let mut seen = Names::default();
     for path in paths {
-        plans.push(plan(path, options, &mut seen).await?);
+        plans.push(plan(path, options, ring, &mut seen).await?);
     }
     let mut undo = Undo::default();
     let mut members = Vec::with_capacity(plans.len());
     for plan in plans {
         let path = plan.path.clone();
-        let device = carry_out(plan, &mut undo).map_err(|error| claim_error(&path, &error))?;
+        let device = carry_out(plan, ring, &mut undo).map_err(|error| claim_error(&path, &error))?;
         members.push(Candidate { device: Arc::new(device), path: recorded(&path) });
     }
     Ok(Prepared { members, scheme, name, chunk_blocks, undo })
 }
 
 /// Checks, claims and, where it is absent or empty, creates the one device that is to take a member's place.
-pub(super) async fn prepare_one(path: PathBuf, size: u64, force: bool) -> Result<(Candidate, Undo)> {
+pub(super) async fn prepare_one(
+    path: PathBuf,
+    size: u64,
+    force: bool,
+    ring: Option<&Ring>,
+) -> Result<(Candidate, Undo)> {
     let is_empty = match std::fs::metadata(&path) {
         Ok(metadata) => metadata.is_file() && metadata.len() == 0,
         Err(_) => true,
     };
     let size = is_empty.then_some(size);
     let options = CreateOptions { size, force, ..CreateOptions::default() };
-    let plan = plan(path.clone(), &options, &mut Names::default()).await?;
+    let plan = plan(path.clone(), &options, ring, &mut Names::default()).await?;
     let mut undo = Undo::default();
-    let device = carry_out(plan, &mut undo).map_err(|error| claim_error(&path, &error))?;
+    let device = carry_out(plan, ring, &mut undo).map_err(|error| claim_error(&path, &error))?;
     Ok((Candidate { device: Arc::new(device), path: recorded(&path) }, undo))
 }
 
@@ -173,7 +182,7 @@ struct Names {
     absent: BTreeSet<(u64, u64, OsString)>,
 }
 
-async fn plan(path: PathBuf, options: &CreateOptions, seen: &mut Names) -> Result<Plan> {
+async fn plan(path: PathBuf, options: &CreateOptions, ring: Option<&Ring>, seen: &mut Names) -> Result<Plan> {
     let refused = |what: &str| Err(Error::new(Kind::Refused, format!("{} {what}", path.display())));
     let failed = |error: io::Error| claim_error(&path, &error);
     let metadata = match std::fs::metadata(&path) {
@@ -187,7 +196,7 @@ async fn plan(path: PathBuf, options: &CreateOptions, seen: &mut Names) -> Resul
     if !seen.existing.insert(id) {
         return refused("is named twice");
     }
-    let device = open(&path, OpenMode::ReadWrite).map_err(failed)?;
+    let device = open(&path, OpenMode::ReadWrite, ring).map_err(failed)?;
     let blank = is_blank(&File::open(&path).map_err(failed)?, device.len()).map_err(failed)?;
     if !blank && !options.force {
         let found = read_rings(&device).await;
@@ -226,12 +235,12 @@ fn plan_absent(path: PathBuf, options: &CreateOptions, seen: &mut Names) -> Resu
     Ok(Plan { path, claim: None, resize: options.size })
 }
 
-fn carry_out(plan: Plan, undo: &mut Undo) -> io::Result<FileDevice> {
+fn carry_out(plan: Plan, ring: Option<&Ring>, undo: &mut Undo) -> io::Result<FileDevice> {
     let Plan { path, claim, resize } = plan;
     let Some(len) = resize else {
         return match claim {
             Some(device) => Ok(device),
-            None => open(&path, OpenMode::ReadWrite),
+            None => open(&path, OpenMode::ReadWrite, ring),
         };
     };
     match claim {
@@ -243,7 +252,7 @@ fn carry_out(plan: Plan, undo: &mut Undo) -> io::Result<FileDevice> {
     }
     set_len(&path, len)?;
     sync_folder(&path)?;
-    open(&path, OpenMode::ReadWrite)
+    open(&path, OpenMode::ReadWrite, ring)
 }
 
 fn set_len(path: &Path, len: u64) -> io::Result<()> {

@@ -6,6 +6,7 @@ use super::discover::{FileId, absolute};
 use super::engine::settle;
 use super::make::prepare_one;
 use super::status::Present;
+use crate::device::Ring;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::layout::Geometry;
@@ -73,8 +74,10 @@ impl Array {
 
     fn start_replace(&self, old: u8, new: &Path, force: bool) -> Ticket<Result<u8>> {
         let (new, present) = (new.to_owned(), self.engine.present.clone());
+        let ring = self.engine.ring.clone();
         self.engine.start(async move |shard: Shard| {
-            replace(&shard, Slot(old), absolute(&new)?, force, &present).await.map(|slot| slot.0)
+            let new = absolute(&new)?;
+            replace(&shard, Slot(old), new, force, &present, ring.as_ref()).await.map(|slot| slot.0)
         })
     }
 
@@ -129,6 +132,7 @@ async fn replace(
     new: PathBuf,
     force: bool,
     present: &Arc<Owned<Present>>,
+    ring: Option<&Ring>,
 ) -> Result<Slot> {
     let superblock = shard.core().stripes().pool.superblock();
     let record =
@@ -146,7 +150,7 @@ async fn replace(
     let chunk = Geometry { chunk_blocks: superblock.chunk_blocks }.chunk_bytes();
     let recorded = u64::from(record.chunks) * chunk + 2 * RING_BYTES;
     let size = present.with(|present| present.at(old).map_or(recorded, |(_, size)| *size));
-    let (candidate, undo) = prepare_one(new.clone(), size, force).await?;
+    let (candidate, undo) = prepare_one(new.clone(), size, force, ring).await?;
     let size = candidate.device.len();
     let slot = shard.replace_member(old, candidate).await?;
     undo.keep();

@@ -5,7 +5,7 @@ use super::array::Array;
 use super::discover::{absolute, candidates, discover, name_of_folder, recorded};
 use super::engine::{settle, start};
 use crate::commit::{self, OpenOptions};
-use crate::device::{OpenMode, open};
+use crate::device::{OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::pool::Candidate;
 use crate::runtime::Env;
@@ -38,14 +38,14 @@ impl Array {
     /// [`Kind::Refused`] for an array that opens as it is, for several arrays and for two copies of a member;
     /// [`Kind::NotFound`]; [`Kind::Busy`]; [`Kind::NoSpace`]; [`Kind::Io`].
     pub fn salvage(place: impl AsRef<Path>, name: Option<&str>) -> Result<Salvaged> {
-        let driver = start()?;
+        let (driver, ring) = start()?;
         let env = Env::system(driver.spawner());
         let (place, name) = (place.as_ref().to_owned(), name.map(str::to_owned));
-        settle(driver.spawn_ticket(async move { salvage(env, &place, name.as_deref()).await }).wait())
+        settle(driver.spawn_ticket(async move { salvage(env, ring, &place, name.as_deref()).await }).wait())
     }
 }
 
-async fn salvage(env: Env, place: &Path, name: Option<&str>) -> Result<Salvaged> {
+async fn salvage(env: Env, ring: Option<Ring>, place: &Path, name: Option<&str>) -> Result<Salvaged> {
     let place = absolute(place)?;
     match check(&env, &place, name).await {
         Ok(()) => {
@@ -58,7 +58,7 @@ async fn salvage(env: Env, place: &Path, name: Option<&str>) -> Result<Salvaged>
     let mut paths = Vec::new();
     let mut claimed = Vec::new();
     for path in candidates(&place)? {
-        let device = open(&path, OpenMode::ReadWrite).map_err(|error| {
+        let device = open(&path, OpenMode::ReadWrite, ring.as_ref()).map_err(|error| {
             let kind = if error.kind() == std::io::ErrorKind::ResourceBusy { Kind::Busy } else { Kind::Io };
             Error::new(kind, format!("{}: {error}", path.display()))
         })?;

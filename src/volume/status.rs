@@ -176,7 +176,7 @@ impl Status {
     /// # Errors
     /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses.
     pub fn of(place: impl AsRef<Path>, name: Option<&str>) -> Result<Status> {
-        let driver = super::engine::start()?;
+        let (driver, _ring) = super::engine::start()?;
         let env = Env::system(driver.spawner());
         let (place, name) = (place.as_ref().to_owned(), name.map(str::to_owned));
         let looked = driver.spawn_ticket(async move { look(env, &place, name.as_deref()).await });

@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::open::open_within;
 use crate::device::{Aligned, read_full, write_full};
-use crate::runtime::{Driver, join_all};
+use crate::runtime::{Clock, Driver, SystemClock, join_all};
 use crate::types::{BLOCK, BLOCK_U64};
 use std::time::Duration;
 use tempfile::NamedTempFile;
@@ -11,11 +11,32 @@ use tempfile::NamedTempFile;
 /// Names the file that a child process of a test is to open.
 const CHILD: &str = "PARITAS_TEST_OPEN";
 
-type Open = fn(&Path, OpenMode, Duration) -> io::Result<FileDevice>;
+/// A way to open files: as the blocking kind, or on a ring of its own where the system grants one.
+struct Open {
+    ring: Option<(Ring, Driver)>,
+}
 
-/// The blocking kind, and whatever the system gives.
-const OPENERS: [Open; 2] =
-    [|path, mode, wait| Ok(FileDevice::blocking(claim(path, mode, wait)?)), open_within];
+impl Open {
+    fn both() -> [Open; 2] {
+        let ring = Ring::new().ok().map(|(ring, turner)| {
+            let driver = Driver::start_with("test", turner).expect("a thread");
+            (ring, driver)
+        });
+        [Open { ring: None }, Open { ring }]
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode, wait: Duration) -> io::Result<FileDevice> {
+        open_within(path, mode, self.ring.as_ref().map(|(ring, _)| ring), wait)
+    }
+
+    /// Waits until the devices that were dropped are gone.
+    fn vacant(&self) {
+        if let Some((ring, driver)) = &self.ring {
+            let vacant = ring.vacant(SystemClock::new().sleep(Duration::from_secs(10)));
+            driver.block_on(vacant).expect("no panic").expect("in time");
+        }
+    }
+}
 
 fn file(blocks: u64) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a temporary file");
@@ -24,11 +45,11 @@ fn file(blocks: u64) -> NamedTempFile {
 }
 
 /// Runs a test on a fresh file, once with each opener.
-fn on_both(blocks: u64, test: impl Fn(&NamedTempFile, Open, Arc<FileDevice>)) {
-    for open in OPENERS {
+fn on_both(blocks: u64, test: impl Fn(&NamedTempFile, &Open, Arc<FileDevice>)) {
+    for open in Open::both() {
         let file = file(blocks);
-        let device = open(file.path(), OpenMode::ReadWrite, CLAIM_WAIT).expect("opens");
-        test(&file, open, Arc::new(device));
+        let device = open.open(file.path(), OpenMode::ReadWrite, CLAIM_WAIT).expect("opens");
+        test(&file, &open, Arc::new(device));
     }
 }
 
@@ -45,8 +66,8 @@ fn numbered(number: u64) -> Bytes {
     Aligned::copy_of(&number.wrapping_add(1).to_le_bytes().repeat(BLOCK / 8)).freeze()
 }
 
-fn is_busy(open: Open, file: &NamedTempFile, wait: Duration) -> bool {
-    let opened = open(file.path(), OpenMode::ReadWrite, wait);
+fn is_busy(open: &Open, file: &NamedTempFile, wait: Duration) -> bool {
+    let opened = open.open(file.path(), OpenMode::ReadWrite, wait);
     opened.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
 }
 
@@ -110,7 +131,7 @@ fn what_is_misaligned_or_past_the_end_is_refused() {
         assert!(matches!(wait(device.read(2 * BLOCK_U64, BLOCK)), Err(DeviceError::Invalid(_))));
         assert!(matches!(wait(device.read(512, BLOCK)), Err(DeviceError::Invalid(_))));
         assert!(matches!(wait(device.write(BLOCK_U64, vec![piece(1, 2)])), Err(DeviceError::Invalid(_))));
-        let reader = open(file.path(), OpenMode::ReadOnly, CLAIM_WAIT).expect("opens");
+        let reader = open.open(file.path(), OpenMode::ReadOnly, CLAIM_WAIT).expect("opens");
         assert!(matches!(wait(reader.write(0, vec![piece(1, 1)])), Err(DeviceError::Invalid(_))));
         assert!(std::fs::read(file.path()).expect("the file").iter().all(|byte| *byte == 0));
     });
@@ -118,11 +139,12 @@ fn what_is_misaligned_or_past_the_end_is_refused() {
 
 #[test]
 fn only_one_opens_to_write_and_everybody_to_read() {
-    for (first, second) in [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| (OPENERS[a], OPENERS[b])) {
+    let ways = Open::both();
+    for (first, second) in [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| (&ways[a], &ways[b])) {
         let file = file(1);
-        let owner = first(file.path(), OpenMode::ReadWrite, CLAIM_WAIT).expect("opens");
+        let owner = first.open(file.path(), OpenMode::ReadWrite, CLAIM_WAIT).expect("opens");
         assert!(is_busy(second, &file, Duration::ZERO));
-        assert!(second(file.path(), OpenMode::ReadOnly, CLAIM_WAIT).is_ok());
+        assert!(second.open(file.path(), OpenMode::ReadOnly, CLAIM_WAIT).is_ok());
         drop(owner);
         // A process that another test is just starting shares the open file for a moment.
         assert!(!is_busy(second, &file, CLAIM_WAIT));
@@ -132,7 +154,7 @@ fn only_one_opens_to_write_and_everybody_to_read() {
 #[test]
 fn another_process_is_refused_too() {
     if let Some(path) = std::env::var_os(CHILD) {
-        let opened = open_within(path.as_ref(), OpenMode::ReadWrite, Duration::ZERO);
+        let opened = open_within(path.as_ref(), OpenMode::ReadWrite, None, Duration::ZERO);
         let error = opened.err().map(|error| error.kind());
         assert_eq!(error, Some(io::ErrorKind::ResourceBusy));
         return;
@@ -164,10 +186,11 @@ fn an_opener_waits_for_the_owner_before_it() {
 
 #[test]
 fn operations_that_were_submitted_complete_though_the_device_is_dropped() {
-    on_both(QUEUE_MAX as u64 * 2, |file, _, device| {
+    on_both(QUEUE_MAX as u64 * 2, |file, open, device| {
         let pending: Vec<_> =
             (0..2 * QUEUE_MAX as u64).map(|i| device.write(i * BLOCK_U64, vec![piece(7, 1)])).collect();
         drop(device);
+        open.vacant();
         assert!(std::fs::read(file.path()).expect("the file").iter().all(|byte| *byte == 7));
         for write in pending {
             assert_eq!(wait(write), Ok(BLOCK));
@@ -178,13 +201,14 @@ fn operations_that_were_submitted_complete_though_the_device_is_dropped() {
 #[test]
 fn writes_that_nobody_waits_for_are_not_lost() {
     const BLOCKS: u64 = 300;
-    on_both(BLOCKS, |file, _, device| {
+    on_both(BLOCKS, |file, open, device| {
         for i in 0..BLOCKS {
             drop(device.write(i * BLOCK_U64, vec![numbered(i)]));
             // Overwrites memory that was freed too early.
             drop(piece(0xee, 1));
         }
         drop(device);
+        open.vacant();
         let expected: Vec<Bytes> = (0..BLOCKS).map(numbered).collect();
         assert!(std::fs::read(file.path()).expect("the file") == expected.concat());
     });
@@ -192,7 +216,7 @@ fn writes_that_nobody_waits_for_are_not_lost() {
 
 #[test]
 fn reads_that_nobody_waits_for_harm_nobody() {
-    on_both(64, |file, _, device| {
+    on_both(64, |file, open, device| {
         std::fs::write(file.path(), [5].repeat(64 * BLOCK)).expect("written");
         let mut other = Vec::new();
         for i in 0..640 {
@@ -200,6 +224,7 @@ fn reads_that_nobody_waits_for_harm_nobody() {
             other.push(Aligned::zeroed(BLOCK));
         }
         drop(device);
+        open.vacant();
         assert!(other.iter().all(|buffer| buffer.as_ref().iter().all(|byte| *byte == 0)));
     });
 }
@@ -272,9 +297,10 @@ impl std::task::Wake for WakeDrops {
 
 #[test]
 fn directories_and_character_devices_are_no_members() {
-    for open in OPENERS {
+    for open in Open::both() {
         for path in ["/", "/dev/null"] {
-            let error = open(Path::new(path), OpenMode::ReadOnly, CLAIM_WAIT).err().map(|error| error.kind());
+            let error =
+                open.open(Path::new(path), OpenMode::ReadOnly, CLAIM_WAIT).err().map(|error| error.kind());
             assert_eq!(error, Some(io::ErrorKind::InvalidInput), "{path}");
         }
     }
@@ -284,9 +310,10 @@ fn directories_and_character_devices_are_no_members() {
 fn the_blocking_kind_starts_no_thread_before_the_first_operation() {
     let file = file(1);
     let device = FileDevice::open(file.path(), OpenMode::ReadWrite).expect("opens");
-    assert!(device.worker.lock().is_none());
+    let is_started = || matches!(&device.way, Way::Blocking(worker) if worker.lock().is_some());
+    assert!(!is_started());
     wait(device.flush()).expect("flushed");
-    assert!(device.worker.lock().is_some());
+    assert!(is_started());
 }
 
 /// A waker that panics where it is woken.

@@ -457,6 +457,38 @@ mod tests {
         assert_eq!(sum.wait(), Ok(Ok(42)));
     }
 
+    /// Counts how often it rings.
+    struct Alarm(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Alarm {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_alarm_rings_once_for_who_sleeps_and_never_for_who_is_awake() {
+        let alarm = Arc::new(Alarm(std::sync::atomic::AtomicUsize::new(0)));
+        let rung = || alarm.0.swap(0, Ordering::Relaxed);
+        let executor = Executor::with_alarm(Order::Fifo, alarm.clone().into());
+        executor.spawner().spawn(pause(true));
+        assert_eq!((executor.lie_down(), rung()), (Rest::Busy, 0));
+        executor.spawner().spawn(pause(false));
+        assert_eq!((executor.run(1), executor.lie_down(), rung()), (1, Rest::Busy, 0));
+        executor.run_until_stalled();
+        assert_eq!((executor.lie_down(), rung()), (Rest::Asleep, 0));
+        (0..3).for_each(|_| executor.spawner().spawn(pause(false)));
+        assert_eq!(rung(), 1);
+        executor.get_up();
+        executor.run_until_stalled();
+        assert_eq!(executor.lie_down(), Rest::Asleep);
+        executor.get_up();
+        executor.spawner().spawn(pause(false));
+        assert_eq!((executor.lie_down(), rung()), (Rest::Busy, 0));
+        executor.spawner().close();
+        assert_eq!((executor.lie_down(), rung()), (Rest::Closed, 1));
+    }
+
     #[test]
     fn a_finished_task_is_dropped_at_once_and_its_slot_is_used_again() {
         let executor = Executor::new(Order::Fifo);

@@ -2,6 +2,9 @@
 //!
 //! A member that hangs is as bad as one that is gone. An operation that is given up is not cancelled: it owns
 //! its buffers, and may still take effect. So whoever gives up a write must not use the member again.
+//!
+//! The limit is waited for in two parts. The second begins when the engine has seen the first end, and then it sees
+//! answers, too: a process that was stopped, or a machine that slept, longer than the limit blames no device for it.
 
 use super::{Device, DeviceError, Pending};
 use crate::runtime::{Clock, Sleep};
@@ -11,6 +14,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+/// Which part of the limit the second one is.
+const LAST_PART: u32 = 10;
 
 /// Passes operations on, and answers [`DeviceError::Hangs`] for those that take longer than a limit.
 pub struct Deadline {
@@ -26,7 +32,9 @@ impl Deadline {
     }
 
     fn race<T: 'static>(&self, pending: Pending<T>) -> Pending<T> {
-        Box::pin(Race { pending, limit: self.clock.sleep(self.limit) })
+        let last = self.limit / LAST_PART;
+        let limit = self.clock.sleep(self.limit - last);
+        Box::pin(Race { pending, limit, last: Some((self.clock.clone(), last)) })
     }
 }
 
@@ -52,6 +60,8 @@ impl Device for Deadline {
 pub(super) struct Race<T> {
     pub(super) pending: Pending<T>,
     pub(super) limit: Sleep,
+    /// How much longer it takes once `limit` is over.
+    pub(super) last: Option<(Arc<dyn Clock>, Duration)>,
 }
 
 impl<T> Future for Race<T> {
@@ -61,7 +71,13 @@ impl<T> Future for Race<T> {
         if let Poll::Ready(answer) = self.pending.as_mut().poll(context) {
             return Poll::Ready(answer);
         }
-        self.limit.as_mut().poll(context).map(|()| Err(DeviceError::Hangs))
+        while self.limit.as_mut().poll(context).is_ready() {
+            match self.last.take() {
+                Some((clock, last)) => self.limit = clock.sleep(last),
+                None => return Poll::Ready(Err(DeviceError::Hangs)),
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -117,5 +133,44 @@ mod tests {
         assert_eq!(answer(device.read(0, BLOCK)), Err(DeviceError::Hangs));
         assert_eq!(answer(device.flush()), Err(DeviceError::Hangs));
         assert_eq!(answer(device.write(0, Vec::new())), Ok(BLOCK));
+    }
+    /// A clock that a test winds on: a sleep ends in the poll that finds its time over.
+    #[derive(Default)]
+    struct Wound(Arc<std::sync::atomic::AtomicU64>);
+
+    impl Clock for Wound {
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(std::sync::atomic::Ordering::Relaxed))
+        }
+        fn wall_seconds(&self) -> u64 {
+            0
+        }
+        fn sleep(&self, duration: Duration) -> Sleep {
+            let (end, now) = (self.monotonic() + duration, Wound(self.0.clone()));
+            Box::pin(std::future::poll_fn(move |_| match now.monotonic() >= end {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }))
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_longer_than_the_limit_looks_for_the_answer_before_it_blames_the_device() {
+        let now = Arc::<std::sync::atomic::AtomicU64>::default();
+        let wind = |seconds| now.store(seconds, std::sync::atomic::Ordering::Relaxed);
+        let limit = Duration::from_secs(30);
+        let device = Deadline::new(Arc::new(Dead), Arc::new(Wound(now.clone())), limit);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut read = device.read(0, BLOCK);
+        for (seconds, hangs) in [(26, false), (100, false), (102, false), (103, true)] {
+            wind(seconds);
+            assert_eq!(read.as_mut().poll(&mut context).is_ready(), hangs, "at {seconds}");
+        }
+        wind(0);
+        let mut read = device.read(0, BLOCK);
+        for (seconds, hangs) in [(27, false), (29, false), (30, true)] {
+            wind(seconds);
+            assert_eq!(read.as_mut().poll(&mut context).is_ready(), hangs, "at {seconds}");
+        }
     }
 }

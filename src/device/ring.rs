@@ -53,7 +53,7 @@ struct Queue {
     closed: bool,
 }
 
-/// Ends the sleep of the ring's thread: a read of the event is in flight while it sleeps.
+/// Ends the sleep of the ring's thread. The kernel watches the event for writes; nobody ever reads it.
 pub(super) struct Bell {
     pub(super) event: OwnedFd,
 }
@@ -92,8 +92,8 @@ impl Ring {
         Some(Arc::new(Lane { file, load: Owned::default(), place: Place { shared: self.shared.clone() } }))
     }
 
-    /// Waits until no member is open on the ring and no operation is under way, so that all claims are gone; an error if
-    /// that takes longer than `limit`.
+    /// Waits until no member is open on the ring and no operation is under way, so that all claims are gone; an error
+    /// if that takes longer than `limit`.
     pub fn vacant(&self, limit: Sleep) -> Pending<()> {
         let (completer, ticket) = ticket();
         let mut queue = self.shared.queue.lock();
@@ -103,7 +103,7 @@ impl Ring {
         }
         drop(queue);
         let pending = Box::pin(async move { ticket.await.map_err(|_| DeviceError::Gone) });
-        Box::pin(Race { pending, limit })
+        Box::pin(Race { pending, limit, last: None })
     }
 }
 

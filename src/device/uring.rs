@@ -9,7 +9,7 @@
 //!   never overflows.
 //! - Only one thread submits, and it ends last ([`Reactor::finish`]): a request may be cancelled when the thread that
 //!   submitted it ends. One that is cancelled is made once more.
-//! - The thread sleeps in the kernel, and a read of the bell's event is in flight then.
+//! - The thread sleeps in the kernel, and only while the kernel watches the bell's event.
 
 // The kernel writes into memory behind the compiler's back; nothing safe can say so.
 #![allow(unsafe_code)]
@@ -20,14 +20,15 @@ use super::{Aligned, DeviceError};
 use crate::runtime::Reactor;
 use bytes::Bytes;
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, opcode, squeue, types};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::forget;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,11 @@ use std::time::{Duration, Instant};
 const ENTRIES: u32 = 256;
 /// Entries of the completion queue.
 const COMPLETIONS: u32 = 1 << 14;
-const _: () = assert!(LANES_MAX * DEPTH < COMPLETIONS as usize, "no room for all operations and the bell");
+/// The bell rings twice a sleep at most, once for tasks and once for operations; this leaves room for a few sleeps.
+const _: () =
+    assert!(LANES_MAX * DEPTH + 16 <= COMPLETIONS as usize, "no room for all operations and the bell");
+/// What completions of the bell's watch are marked with; the others with their slot.
+const BELL: u64 = u64::MAX;
 /// The most bytes that one operation moves: what the kernel cuts everything to, in whole blocks.
 const TRANSFER_MAX: usize = 0x7fff_f000;
 /// The most pieces that the kernel takes at once.
@@ -56,20 +61,36 @@ pub struct Turner {
     backlog: VecDeque<usize>,
     /// Where the queue is emptied to.
     incoming: VecDeque<(Arc<Lane>, Operation)>,
-    /// Whether a read of the bell's event is in flight.
+    /// Whether the kernel watches the bell.
     listening: bool,
+    /// It refused to: nothing would end a sleep.
+    deaf: bool,
+    /// Whether the kernel knows whose ring it is.
+    enabled: bool,
     patience: Duration,
+}
+
+/// A ring for one thread, whose completions wait until that thread asks for them instead of interrupting it. Which
+/// thread that is the call tells that enables the ring.
+fn deferred() -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_cqsize(COMPLETIONS).setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    builder.setup_r_disabled().build(ENTRIES)
 }
 
 impl Turner {
     pub(super) fn new(shared: Arc<Shared>) -> io::Result<Turner> {
-        let ring = IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES)?;
+        let (ring, enabled) = match deferred() {
+            Ok(ring) => (ring, false),
+            Err(_older_kernel) => (IoUring::builder().setup_cqsize(COMPLETIONS).build(ENTRIES)?, true),
+        };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::Writev::CODE, opcode::Fsync::CODE];
-        // Waiting for a limited time.
-        let waits = ring.params().is_feature_ext_arg();
-        if !waits || !needed.iter().all(|code| probe.is_supported(*code)) {
+        let io = [opcode::Read::CODE, opcode::Write::CODE, opcode::Writev::CODE, opcode::Fsync::CODE];
+        let needed = io.iter().chain(&[opcode::PollAdd::CODE]).all(|code| probe.is_supported(*code));
+        // Waiting for a limited time, and watching for more than one event, which came with the tags.
+        let watches = ring.params().is_feature_ext_arg() && ring.params().is_feature_resource_tagging();
+        if !watches || !needed {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(Turner {
@@ -79,6 +100,8 @@ impl Turner {
             backlog: VecDeque::new(),
             incoming: VecDeque::new(),
             listening: false,
+            deaf: false,
+            enabled,
             patience: PATIENCE,
         })
     }
@@ -88,7 +111,7 @@ impl Turner {
         self.shared.take(&mut self.incoming, sleep);
         while let Some((lane, operation)) = self.incoming.pop_front() {
             if let Some(operation) = lane.begin(operation) {
-                self.begin(Slot::new(Some(lane), Request::new(operation)));
+                self.begin(Slot::new(lane, Request::new(operation)));
             }
         }
     }
@@ -98,18 +121,26 @@ impl Turner {
         self.backlog.push_back(key);
     }
 
-    /// Puts as much of the backlog into the submission queue as it has room for.
-    fn push(&mut self) {
+    /// Puts as much of the backlog into the submission queue as it has room for; to `listen` comes first.
+    fn push(&mut self, listen: bool) {
         let mut queue = self.ring.submission();
+        if listen && !self.listening && !queue.is_full() {
+            let event = types::Fd(self.shared.bell.event.as_raw_fd());
+            let entry = opcode::PollAdd::new(event, u32::from(PollFlags::IN.bits())).multi(true);
+            // SAFETY: the entry points to nothing, and `shared` keeps the descriptor open.
+            let pushed = unsafe { queue.push(&entry.build().user_data(BELL)) };
+            pushed.expect("the queue is not full");
+            self.listening = true;
+        }
         while !queue.is_full()
             && let Some(key) = self.backlog.pop_front()
         {
-            let entry = self.flight.entry(key, &self.shared).user_data(key as u64);
+            let entry = self.flight.entry(key).user_data(key as u64);
             // SAFETY: all that the entry points to belongs to the slot's request: heap memory, which stays in place
             // while the request moves. The request leaves the slot by `remove` after this entry's completion, or is
             // leaked by `InFlight::drop`. Nothing reads or writes the memory in between: the methods of
-            // `Request` are called before the push and after the removal only. The slot's lane and `shared` keep
-            // both descriptors open, and the kernel takes its own references to the files when the entry is submitted.
+            // `Request` are called before the push and after the removal only. The slot's lane keeps the
+            // descriptor open, and the kernel takes its own reference to the file when the entry is submitted.
             let pushed = unsafe { queue.push(&entry) };
             pushed.expect("the queue is not full");
         }
@@ -117,9 +148,15 @@ impl Turner {
 
     /// Hands the queue to the kernel, and waits for a completion if there is nothing else to do.
     fn enter(&mut self, wait: Option<Option<Duration>>) -> io::Result<()> {
-        let want = usize::from(wait.is_some() && self.backlog.is_empty());
-        if want == 0 && self.ring.submission().is_empty() {
+        let want = usize::from(wait.is_some() && self.backlog.is_empty() && self.listening);
+        let queue = self.ring.submission();
+        if want == 0 && queue.is_empty() && !queue.taskrun() {
             return Ok(());
+        }
+        drop(queue);
+        if !self.enabled {
+            self.ring.submitter().register_enable_rings()?;
+            self.enabled = true;
         }
         let entered = match wait.flatten() {
             None => self.ring.submit_and_wait(want),
@@ -138,27 +175,17 @@ impl Turner {
         }
     }
 
-    fn listen(&mut self) {
-        if !self.listening {
-            self.begin(Slot::new(None, Request::Listen { word: Box::new([0; 8]) }));
-            self.listening = true;
-        }
-    }
-
     /// Carries out what was submitted until nothing is left or the time is over.
     fn drain(&mut self) -> io::Result<()> {
         let end = Instant::now() + self.patience;
-        if self.listening {
-            self.shared.bell.wake_by_ref();
-        }
         loop {
             self.take(false);
             if self.flight.is_empty() {
                 return Ok(());
             }
-            self.push();
+            self.push(true);
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.deaf {
                 return Ok(());
             }
             self.enter(Some(Some(left)))?;
@@ -173,11 +200,11 @@ impl Reactor for Turner {
     }
 
     fn submit(&mut self, sleep: bool) -> io::Result<()> {
-        self.take(sleep);
-        if sleep {
-            self.listen();
+        if self.deaf {
+            return Err(io::ErrorKind::Unsupported.into());
         }
-        self.push();
+        self.take(sleep);
+        self.push(sleep);
         let entered = self.enter(sleep.then_some(None));
         if sleep {
             self.shared.get_up();
@@ -189,19 +216,21 @@ impl Reactor for Turner {
         loop {
             // One at a time: should an answer panic, the others are still in the queue.
             let Some(entry) = self.ring.completion().next() else { return };
+            if entry.user_data() == BELL {
+                self.listening = cqueue::more(entry.flags());
+                self.deaf = entry.result() < 0;
+                continue;
+            }
             let key = usize::try_from(entry.user_data()).expect("a key of ours");
             if self.flight.is_put_off(key, entry.result()) {
                 self.backlog.push_back(key);
                 continue;
             }
             let Slot { lane, request, .. } = self.flight.remove(key);
-            match lane {
-                None => self.listening = false,
-                Some(lane) => {
-                    if let Some(next) = lane.end() {
-                        self.begin(Slot::new(Some(lane), Request::new(next)));
-                    }
-                }
+            match lane.end() {
+                Some(next) => self.begin(Slot::new(lane, Request::new(next))),
+                // The claim goes before the answer, if this was the last.
+                None => drop(lane),
             }
             request.finish(entry.result());
         }
@@ -225,7 +254,6 @@ enum Request {
     Read { offset: u64, buffer: Aligned, answer: Answer<Bytes> },
     Write { offset: u64, pieces: Vec<Bytes>, slices: Box<[IoSlice<'static>]>, answer: Answer<usize> },
     Flush { answer: Answer<()> },
-    Listen { word: Box<[u8; 8]> },
 }
 
 impl Request {
@@ -246,7 +274,6 @@ impl Request {
         }
     }
 
-    /// `file` is the lane's, or the bell's event.
     fn entry(&mut self, file: types::Fd) -> squeue::Entry {
         match self {
             Request::Read { offset, buffer, .. } => {
@@ -266,7 +293,6 @@ impl Request {
                 }
             },
             Request::Flush { .. } => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
-            Request::Listen { word } => opcode::Read::new(file, word.as_mut_ptr(), 8).build(),
         }
     }
 
@@ -286,7 +312,6 @@ impl Request {
                 answer.complete(result);
             }
             Request::Flush { answer } => answer.complete(result.map(|_| ())),
-            Request::Listen { .. } => {}
         }
     }
 
@@ -296,7 +321,6 @@ impl Request {
             Request::Read { buffer, .. } => forget(buffer),
             Request::Write { pieces, slices, .. } => forget((pieces, slices)),
             Request::Flush { .. } => {}
-            Request::Listen { word } => forget(word),
         }
     }
 }
@@ -309,14 +333,13 @@ struct InFlight {
 }
 
 struct Slot {
-    /// None for the read of the bell's event.
-    lane: Option<Arc<Lane>>,
+    lane: Arc<Lane>,
     request: Request,
     retries: u32,
 }
 
 impl Slot {
-    fn new(lane: Option<Arc<Lane>>, request: Request) -> Slot {
+    fn new(lane: Arc<Lane>, request: Request) -> Slot {
         Slot { lane, request, retries: 0 }
     }
 }
@@ -342,10 +365,9 @@ impl InFlight {
         slot
     }
 
-    fn entry(&mut self, key: usize, shared: &Shared) -> squeue::Entry {
+    fn entry(&mut self, key: usize) -> squeue::Entry {
         let slot = self.slots[key].as_mut().expect("an occupied slot");
-        let file = slot.lane.as_ref().map_or(shared.bell.event.as_raw_fd(), |lane| lane.file.as_raw_fd());
-        slot.request.entry(types::Fd(file))
+        slot.request.entry(types::Fd(slot.lane.file.as_raw_fd()))
     }
 
     /// Whether the request is to be made once more: a signal came, the kernel had no room for it, or the thread that
@@ -362,10 +384,8 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         for Slot { lane, request, .. } in self.slots.drain(..).flatten() {
-            if let Some(lane) = lane {
-                lane.give_up();
-                forget(lane);
-            }
+            lane.give_up();
+            forget(lane);
             request.leak();
         }
     }

@@ -227,4 +227,90 @@ mod tests {
         assert_eq!(ticket.wait(), Ok(()));
         while spawner.spawn_ticket(async {}).wait().is_ok() {}
     }
+    /// Sleeps on a channel, and breaks when it is told to.
+    struct Fake {
+        bell: std::sync::mpsc::Receiver<()>,
+        alarm: std::task::Waker,
+        breaks: Arc<std::sync::atomic::AtomicBool>,
+        log: Arc<parking_lot::Mutex<Vec<&'static str>>>,
+    }
+
+    struct Rings(parking_lot::Mutex<std::sync::mpsc::Sender<()>>);
+
+    impl std::task::Wake for Rings {
+        fn wake(self: Arc<Self>) {
+            // Nobody sleeps any more once the reactor is gone.
+            let _unheard = self.0.lock().send(()).is_err();
+        }
+    }
+
+    impl Reactor for Fake {
+        fn alarm(&self) -> std::task::Waker {
+            self.alarm.clone()
+        }
+        fn submit(&mut self, sleep: bool) -> io::Result<()> {
+            if sleep {
+                self.bell.recv().expect("the alarm holds a sender");
+            }
+            match self.breaks.load(std::sync::atomic::Ordering::Relaxed) {
+                true => Err(io::ErrorKind::Other.into()),
+                false => Ok(()),
+            }
+        }
+        fn complete(&mut self) {}
+        fn finish(&mut self) {
+            self.log.lock().push("finished");
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            self.log.lock().push("dropped");
+        }
+    }
+
+    type Log = Arc<parking_lot::Mutex<Vec<&'static str>>>;
+
+    fn start_with_fake() -> (Driver, Arc<std::sync::atomic::AtomicBool>, Log) {
+        let (sender, bell) = std::sync::mpsc::channel();
+        let alarm = Arc::new(Rings(parking_lot::Mutex::new(sender))).into();
+        let (breaks, log) = (Arc::default(), Log::default());
+        let fake = Fake { bell, alarm, breaks: Arc::clone(&breaks), log: log.clone() };
+        (Driver::start_with("test", fake).expect("a thread"), breaks, log)
+    }
+
+    #[test]
+    fn tasks_are_dropped_before_the_reactor_finishes_also_after_a_panic() {
+        struct Note(Log);
+        impl Drop for Note {
+            fn drop(&mut self) {
+                self.0.lock().push("task");
+            }
+        }
+        for panics in [false, true] {
+            let (driver, _, log) = start_with_fake();
+            let note = Note(log.clone());
+            driver.spawner().spawn(async move {
+                let _note = note;
+                std::future::pending::<()>().await;
+            });
+            let ended = driver.block_on(async move { assert!(!panics, "on purpose") });
+            assert_eq!(ended.is_err(), panics);
+            drop(driver);
+            assert_eq!(*log.lock(), ["task", "finished", "dropped"]);
+        }
+    }
+
+    #[test]
+    fn a_reactor_that_breaks_is_dropped_and_tasks_run_on() {
+        let (driver, breaks, log) = start_with_fake();
+        assert_eq!(driver.block_on(async { 1 }), Ok(1));
+        breaks.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(
+            (2..5).map(|n| driver.block_on(async move { n })).collect::<Vec<_>>(),
+            [Ok(2), Ok(3), Ok(4)]
+        );
+        drop(driver);
+        assert_eq!(*log.lock(), ["dropped"]);
+    }
 }

@@ -346,3 +346,29 @@ fn a_thread_that_panics_breaks_its_device_and_nobody_waits_for_ever() {
         assert!(broken);
     });
 }
+
+#[test]
+fn members_of_both_kinds_serve_one_thread() {
+    let [blocking, ring] = Open::both();
+    let files: Vec<_> = (0..4).map(|_| file(64)).collect();
+    let opened = files.iter().zip([&blocking, &ring].into_iter().cycle());
+    let devices: Vec<_> = opened
+        .map(|(file, open)| open.open(file.path(), OpenMode::ReadWrite, CLAIM_WAIT).expect("opens"))
+        .collect();
+    let task = async move {
+        for round in 0..50_u64 {
+            let writes = devices.iter().zip(round..);
+            let writes: Vec<_> = writes.map(|(device, i)| device.write(0, vec![numbered(i)])).collect();
+            assert_eq!(join_all(writes).await, vec![Ok(BLOCK); 4]);
+            let flushes: Vec<_> = devices.iter().map(Device::flush).collect();
+            assert_eq!(join_all(flushes).await, vec![Ok(()); 4]);
+            let reads: Vec<_> = devices.iter().map(|device| device.read(0, BLOCK)).collect();
+            let expected: Vec<_> = (round..round + 4).map(|i| Ok(numbered(i))).collect();
+            assert_eq!(join_all(reads).await, expected);
+        }
+    };
+    match &ring.ring {
+        Some((_, driver)) => driver.block_on(task).expect("no panic"),
+        None => wait(task),
+    }
+}

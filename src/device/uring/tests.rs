@@ -19,9 +19,12 @@ fn is_granted() -> bool {
 
 #[test]
 fn what_is_put_off_is_tried_again_but_not_for_ever() {
+    if !is_granted() {
+        return;
+    }
     let mut flight = InFlight::default();
     let (answer, ticket) = ticket();
-    let key = flight.insert(Slot::new(None, Request::Flush { answer }));
+    let key = flight.insert(Slot::new(lane(), Request::Flush { answer }));
     assert!(!flight.is_put_off(key, 0));
     assert!(!flight.is_put_off(key, -Errno::IO.raw_os_error()));
     for _ in 0..RETRIES_MAX / 4 {
@@ -49,7 +52,7 @@ fn a_thread_that_ends_early_keeps_the_memory_and_the_claim_and_tells_who_waits()
         let (answer, ticket) = ticket();
         let operation = Operation::Write { offset: 0, pieces: vec![piece.clone()], answer };
         if let Some(operation) = lane.begin(operation) {
-            flight.insert(Slot::new(Some(lane.clone()), Request::new(operation)));
+            flight.insert(Slot::new(lane.clone(), Request::new(operation)));
         }
         tickets.push(ticket);
     }
@@ -71,7 +74,7 @@ fn a_slot_that_is_vacated_keeps_nothing() {
     let piece = Bytes::from(vec![3; BLOCK]);
     let (answer, ticket) = ticket();
     let operation = Operation::Write { offset: 0, pieces: vec![piece.clone()], answer };
-    let key = flight.insert(Slot::new(Some(lane), Request::new(operation)));
+    let key = flight.insert(Slot::new(lane, Request::new(operation)));
     flight.remove(key).request.finish(4096);
     drop(flight);
     assert_eq!(ticket.wait(), Ok(Ok(BLOCK)));

@@ -8,7 +8,7 @@ use crate::names::show_size;
 use crate::outcome::{Failure, Report};
 use bytes::Bytes;
 use paritas::commit::OpenOptions;
-use paritas::device::{Device, OpenMode, Pending, open};
+use paritas::device::{Device, OpenMode, Pending, Ring, open};
 use paritas::error::Error;
 use paritas::pool::Candidate;
 use paritas::runtime::{Driver, Dropped, Env};
@@ -103,14 +103,15 @@ impl Device for Counted {
 
 pub(super) fn run(args: &ReopenArgs) -> Result<Report, Failure> {
     let counters = Arc::new(Counters::default());
+    let (ring, turner) = Ring::new().map_err(|error| file_error(&error))?;
+    let driver = Driver::start_with("paritas", turner).map_err(|error| file_error(&error))?;
     let mut members: Vec<Candidate> = Vec::new();
     for path in files(&args.volume.volume.array)? {
-        let device = open(&path, OpenMode::ReadWrite).map_err(|error| file_error(&error))?;
+        let device = open(&path, OpenMode::ReadWrite, Some(&ring)).map_err(|error| file_error(&error))?;
         let device = Counted { device: Box::new(device), counters: counters.clone() };
         let path = path.to_str().ok_or_else(|| Failure::usage("a member's path is not UTF-8"))?;
         members.push(Candidate { device: Arc::new(device), path: path.into() });
     }
-    let driver = Driver::start("paritas").map_err(|error| file_error(&error))?;
     let env = Env::system(driver.spawner());
     let begun = Instant::now();
     let opened = driver.block_on(Shard::open(env, members, OpenOptions::default()));

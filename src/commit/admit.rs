@@ -37,7 +37,7 @@ pub(crate) struct Step {
 impl Core {
     /// Pages that merging the overlay may take; the rest of the checkpoint's reserve is for the page mover.
     pub(super) fn checkpoint_budget(&self) -> u64 {
-        self.pages_max - self.pages_max / 8
+        self.limits.with(|limits| limits.budget())
     }
 
     /// Waits for room in the write buffer.
@@ -111,7 +111,7 @@ impl Core {
 
     /// Whether so much is free that there is no need to count.
     fn is_roomy(&self) -> bool {
-        self.stripes.space.with(|space| space.is_roomy(self.reserves))
+        self.stripes.space.with(|space| space.is_roomy(self.reserves()))
     }
 
     fn trimmed(&self, volume: VolumeId) -> Result<Number> {

@@ -8,6 +8,7 @@
 
 use super::core::Core;
 use crate::format::record::Plan;
+use crate::format::superblock::{MemberState, Superblock};
 use crate::limits::WRITE_BLOCKS_MAX;
 use crate::space::{Reserves, Space, runway_quota};
 use crate::types::Scheme;
@@ -19,15 +20,39 @@ pub(crate) const WHOLE: u64 = 1_000_000;
 pub(crate) const FILL_MAX: u64 = 937_500;
 /// Entries that a page of a map is reckoned to have. On average they are two thirds full; the rest is for pages
 /// that are dead and not yet emptied by the page mover.
-const ENTRIES_PER_PAGE: u64 = 42;
+pub(super) const ENTRIES_PER_PAGE: u64 = 42;
 /// Segments of a scheme that are only partly filled: that of fresh and that of moved blocks.
 const OPEN_SEGMENTS: u64 = 2;
 /// Rows of a segment that a batch may lose at its end: a header of its own for the part that goes on in the
 /// next segment, the last row that it only fills partly, one row too few for a record.
 const LOST_ROWS: u64 = 3;
 
+/// What is kept free, and what a checkpoint may write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Limits {
+    /// What is kept free.
+    pub(super) reserves: Reserves,
+    /// Pages that a checkpoint may write: half of its reserve is enough for them.
+    pub(super) pages_max: u64,
+}
+
+impl Limits {
+    /// Those of an array whose pages have the scheme `meta`.
+    pub(super) fn of(superblock: &Superblock, chunk_rows: u16, meta: Scheme) -> Limits {
+        let there = superblock.members.iter().filter(|record| record.state != MemberState::Removed);
+        let smallest = there.map(|record| record.chunks).min().unwrap_or(0);
+        let (reserves, pages_max) = reserves(chunk_rows, meta, smallest, superblock.members.len());
+        Limits { reserves, pages_max }
+    }
+
+    /// Pages that merging the overlay may take; the rest is for pages that are written anew without a change.
+    pub(super) fn budget(self) -> u64 {
+        self.pages_max - self.pages_max / 8
+    }
+}
+
 /// What is kept free, and how many pages a checkpoint may write so that half of its reserve is enough.
-pub(super) fn reserves(chunk_rows: u16, meta: Scheme, chunks_min: u32, members: usize) -> (Reserves, u64) {
+fn reserves(chunk_rows: u16, meta: Scheme, chunks_min: u32, members: usize) -> (Reserves, u64) {
     let pages = pages_per_segment(chunk_rows, meta);
     // The runway must hold both, and twice as much for user data.
     let quota = runway_quota(members) as u64;
@@ -41,7 +66,7 @@ pub(super) fn reserves(chunk_rows: u16, meta: Scheme, chunks_min: u32, members: 
 /// The cleaner's reserve at least: each crash may leave it one segment that is hardly filled.
 const CLEANER_CHUNKS_MIN: u64 = 4;
 
-fn pages_per_segment(chunk_rows: u16, meta: Scheme) -> u64 {
+pub(super) fn pages_per_segment(chunk_rows: u16, meta: Scheme) -> u64 {
     // A record of pages spends a header and at most two description rows on up to 33 rows.
     let rows = u64::from(chunk_rows).saturating_sub(3 * u64::from(chunk_rows).div_ceil(33));
     rows.max(1) * u64::from(meta.k())
@@ -95,28 +120,38 @@ pub(super) fn fill(space: &Space, reserves: Reserves, meta: Scheme, live: &BTree
 impl Core {
     /// What everything accepted and `more` blocks of one scheme take of the room.
     pub(super) fn fill_with(&self, scheme: Scheme, more: u64) -> u64 {
+        let mut live = self.accepted();
+        *live.entry(scheme).or_default() += more;
+        self.fill_of(&live)
+    }
+
+    /// For each scheme the blocks that everything accepted has.
+    pub(super) fn accepted(&self) -> BTreeMap<Scheme, u64> {
         let mut live = self.catalog.with(|catalog| catalog.live());
         self.log.with(|log| {
             for (scheme, blocks) in log.claimed() {
                 *live.entry(scheme).or_default() += blocks;
             }
         });
-        *live.entry(scheme).or_default() += more;
-        self.fill_of(&live)
+        live
     }
 
     /// What so many live blocks of each scheme take of the room, in parts of [`WHOLE`]; new blocks are
     /// accepted up to [`FILL_MAX`].
     pub(crate) fn fill_of(&self, live: &BTreeMap<Scheme, u64>) -> u64 {
-        let meta = self.stripes.pool.meta_scheme();
-        self.stripes.space.with(|space| fill(space, self.reserves, meta, live))
+        self.fill_at(self.meta_scheme(), self.reserves(), live)
+    }
+
+    /// The same, with metadata of this scheme and these reserves.
+    pub(super) fn fill_at(&self, meta: Scheme, reserves: Reserves, live: &BTreeMap<Scheme, u64>) -> u64 {
+        self.stripes.space.with(|space| fill(space, reserves, meta, live))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::superblock::{MemberRecord, MemberState};
+    use crate::format::superblock::MemberRecord;
     use crate::layout::{Geometry, default_chunk_blocks};
     use crate::limits::RING_BYTES;
     use crate::types::{BLOCK_U64, Epoch, SegmentId, Uuid};

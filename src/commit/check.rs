@@ -7,9 +7,27 @@ use crate::format::superblock::Root;
 use crate::map::Tree;
 use crate::space::Purpose;
 use crate::types::{Pointer, SegmentId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Core {
+    /// No volume may be stronger than the metadata, and no page weaker than the superblock says.
+    fn check_strength(&self, pages: &BTreeSet<SegmentId>) -> Result<()> {
+        let least = self.stripes.pool.meta_scheme().m();
+        let stronger = self
+            .catalog
+            .with(|catalog| catalog.iter().find(|(_, volume)| volume.scheme.m() > least).map(|(id, _)| id));
+        if let Some(id) = stronger {
+            return Err(Error::corrupt(format!("volume {id} is stronger than the metadata")));
+        }
+        let is_weak = |id: &SegmentId| self.m_of(*id) < least;
+        match pages.iter().find(|id| is_weak(id)) {
+            Some(id) => {
+                Err(Error::corrupt(format!("segment {id} of pages survives less than {least} losses")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Walks every tree and compares what it finds with the live counts of the segment table.
     ///
     /// # Errors
@@ -30,10 +48,12 @@ impl Core {
         self.catalog.with(|catalog| {
             trees.extend(catalog.iter().map(|(id, volume)| (TreeId::Map(id), volume.root)));
         });
+        let mut pages: BTreeSet<SegmentId> = BTreeSet::new();
         for (id, root) in trees {
             let mut broken = None;
             let mut visit = |page: &crate::format::page::Page, pointer: Pointer| {
                 *live.entry(pointer.place.segment).or_default() += 1;
+                pages.insert(pointer.place.segment);
                 if page.level > 0 || !matches!(id, TreeId::Map(_)) {
                     return;
                 }
@@ -49,6 +69,7 @@ impl Core {
                 return Err(error);
             }
         }
+        self.check_strength(&pages)?;
         let mut pending: BTreeMap<SegmentId, u32> = BTreeMap::new();
         self.catalog.with(|catalog| {
             for pointer in catalog.active.pointers().chain(catalog.frozen.pointers()) {

@@ -444,8 +444,11 @@ impl Core {
     }
 
     /// Whether the segment table is to be written anew: when its dead pages outweigh the live ones by far, so
-    /// that the boot segments, which the superblock lists, stay few.
+    /// that the boot segments, which the superblock lists, stay few; or when pages are to be stronger.
     fn wants_fresh_table(&self) -> bool {
+        if self.has_weak_table(self.meta_scheme().m()) {
+            return true;
+        }
         self.stripes.space.with(|space| {
             let boot: Vec<_> = space.iter().filter(|(_, segment)| segment.purpose == Purpose::Boot).collect();
             let live: u64 = boot.iter().map(|(_, segment)| u64::from(segment.live)).sum();

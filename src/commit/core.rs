@@ -1,6 +1,7 @@
 //! The core: one owner of map, open segments and in-flight records. Tasks of one executor share it; each
 //! touches a part of its state in a closure, and no borrow outlives an await.
 
+use super::capacity::Limits;
 use super::checkpoint::Cut;
 use super::moves::{Moves, Touches};
 use super::room::Supply;
@@ -59,6 +60,8 @@ pub struct Progress {
     pub(super) closing: bool,
     /// A job works on the segments.
     pub(super) maintaining: bool,
+    /// Someone makes all metadata stronger.
+    pub(super) raising: bool,
     /// The array was closed.
     pub(super) closed: bool,
     /// Checkpoints written since the array was opened.
@@ -67,6 +70,8 @@ pub struct Progress {
     pub evictions: u64,
     /// Rebuilds that found work and left none since the array was opened.
     pub rebuilds: u64,
+    /// Times that all metadata was made stronger since the array was opened.
+    pub raises: u64,
     /// User bytes accepted since the array was opened.
     pub accepted: u64,
     /// Blocks that the cleaner moved since the array was opened.
@@ -96,15 +101,15 @@ pub struct Core {
     pub(super) reformed: Signal,
     pub(super) config: Config,
     pub(super) nonce: Nonce,
-    pub(super) reserves: Reserves,
+    pub(super) limits: Owned<Limits>,
+    /// How strong new pages are: as strong as the superblock says of all, or stronger.
+    pub(super) target: Owned<Scheme>,
     /// Who waits for room and who makes it.
     pub(super) supply: Owned<Supply>,
     /// What the cleaner has under way.
     pub(super) moves: Owned<Moves>,
     /// Pages that the next checkpoint writes anew.
     pub(super) touches: Owned<Touches>,
-    /// Pages that a checkpoint may write.
-    pub(super) pages_max: u64,
     /// What the checkpoint being written covers; kept when an attempt fails.
     pub(super) cut: Owned<Option<Cut>>,
     pub(super) read_only: bool,
@@ -187,9 +192,14 @@ impl Core {
         &self.changed
     }
 
+    /// The scheme of new pages.
+    pub(super) fn meta_scheme(&self) -> Scheme {
+        self.target.with(|target| *target)
+    }
+
     /// What is kept free.
     pub(crate) fn reserves(&self) -> Reserves {
-        self.reserves
+        self.limits.with(|limits| limits.reserves)
     }
 
     /// The cleaner emptied segments, and their chunks are free: a rebuild that found no room may go on.

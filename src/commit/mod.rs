@@ -12,6 +12,7 @@ mod members;
 mod mount;
 mod moves;
 mod pages;
+mod raise;
 mod room;
 mod salvage;
 mod sink;

@@ -7,7 +7,7 @@
 //! checkpoint stays the root, and what it says the log entered is not overwritten, until the new one is
 //! durable.
 
-use super::capacity::reserves;
+use super::capacity::Limits;
 use super::checkpoint::addresses;
 use super::core::{Config, Core, Progress};
 use super::members::MEMBER_CHUNKS_MIN;
@@ -249,10 +249,7 @@ pub(super) fn assemble(
     for record in &newest.checkpoint.boot {
         space.insert(record.id, segment(record, Purpose::Boot, true))?;
     }
-    let there = newest.members.iter().filter(|record| record.state != MemberState::Removed);
-    let smallest = there.map(|record| record.chunks).min().unwrap_or(0);
-    let (reserves, pages_max) =
-        reserves(space.chunk_rows(), newest.meta_scheme, smallest, newest.members.len());
+    let limits = Limits::of(newest, space.chunk_rows(), newest.meta_scheme);
     let pool = Arc::new(Pool::new(newest.clone(), devices));
     for slot in &election.recognised {
         pool.doubt(*slot);
@@ -279,11 +276,11 @@ pub(super) fn assemble(
         changed: Signal::new(),
         reformed: Signal::new(),
         config,
-        reserves,
+        limits: Owned::new(limits),
+        target: Owned::new(newest.meta_scheme),
         supply: Owned::new(Supply::default()),
         moves: Owned::new(Moves::default()),
         touches: Owned::new(Touches::new()),
-        pages_max,
         read_only: options.read_only,
     }))
 }

@@ -238,7 +238,7 @@ impl Core {
                 self.stripes.space.with(|space| space.seal(segment));
                 self.moves.with(|moves| moves.streams.remove(&scheme));
             }
-            let opened = self.stripes.space.with(|space| space.open(scheme, Purpose::Clean, self.reserves));
+            let opened = self.stripes.space.with(|space| space.open(scheme, Purpose::Clean, self.reserves()));
             self.moves.with(|moves| opened.map(|segment| moves.streams.insert(scheme, segment)));
             opened?;
         }
@@ -364,7 +364,7 @@ impl Core {
     /// Pages that the next checkpoint writes anew, and how many they may be.
     pub(crate) fn touched(&self) -> (usize, usize) {
         let pages = self.touches.with(|touches| touches.values().map(BTreeSet::len).sum());
-        (pages, usize::try_from(self.pages_max / 24).unwrap_or(usize::MAX).min(TOUCHES_MAX))
+        (pages, self.touches_max().min(TOUCHES_MAX))
     }
 }
 

@@ -5,12 +5,12 @@
 //! [`Kind::NoSpace`] only when nothing waits in the buffer and the cleaner has found nothing more to free since
 //! the last change: so nobody hangs.
 
-use super::capacity::segments_of;
+use super::capacity::{pages_per_segment, segments_of};
 use super::core::Core;
 use crate::error::{Error, Kind, Result};
 use crate::format::record::Record;
 use crate::log::Batch;
-use crate::space::Purpose;
+use crate::space::{Purpose, Reserves};
 use crate::stripe::Fit;
 use crate::types::Scheme;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ use std::time::Duration;
 /// The cleaner begins when fewer than one in so many segments is free, and at least [`LOW_MIN`].
 const LOW_SHARE: u64 = 32;
 const LOW_MIN: u64 = 3;
+/// Segments of pages that are only partly filled: one of the segment table, one of the others.
+const OPEN_OF_PAGES: u64 = 2;
 /// How long a block is delayed when no segment is left for user data: 10 ms for a call of 1 MiB.
 const DELAY_MAX: Duration = Duration::from_micros(40);
 
@@ -79,24 +81,45 @@ impl Core {
     /// Whether everything accepted and `blocks` more of a scheme fit beside what is kept from `purpose`.
     pub(super) fn has_room(&self, scheme: Scheme, blocks: u64, purpose: Purpose) -> bool {
         let rows = self.stripes.chunk_rows();
-        let mut needed: BTreeMap<Scheme, u64> = BTreeMap::new();
+        let mut needed = self.unplaced();
         let fit = |scheme| self.stripes.space.with(|space| space.fit(scheme));
         self.log.with(|log| {
             let open = log.open(scheme).filter(|open| !open.is_empty());
-            for (scheme, batch) in log.unplaced() {
-                *needed.entry(scheme).or_default() +=
-                    segments_of(rows, fit(scheme), batch.len(), preamble(batch));
-            }
             let before = open.map_or(0, |open| segments_of(rows, fit(scheme), open.len(), preamble(open)));
             let (len, bytes) = open.map_or((0, 0), |open| (open.len(), preamble(open)));
             // Intervals and changes of one more call.
             let after = segments_of(rows, fit(scheme), len + blocks, bytes + 64);
             *needed.entry(scheme).or_default() += after - before;
         });
-        self.stripes.space.with(|space| {
-            let widest = needed.keys().copied().max_by_key(|scheme| scheme.width()).unwrap_or(scheme);
-            needed.values().sum::<u64>() <= space.free_segments(widest, purpose, self.reserves)
-        })
+        self.all_fit(&needed, purpose, self.reserves())
+    }
+
+    /// Whether everything accepted and so many new pages of a scheme fit beside these reserves.
+    pub(super) fn has_room_for_pages(&self, meta: Scheme, pages: u64, reserves: Reserves) -> bool {
+        let (rows, fit) = self.stripes.space.with(|space| (space.chunk_rows(), space.fit(meta)));
+        let mut needed = self.unplaced();
+        *needed.entry(meta).or_default() += pages.div_ceil(pages_per_segment(rows, fit)) + OPEN_OF_PAGES;
+        self.all_fit(&needed, Purpose::Data, reserves)
+    }
+
+    /// Segments that batches need that wait to be placed.
+    fn unplaced(&self) -> BTreeMap<Scheme, u64> {
+        let rows = self.stripes.chunk_rows();
+        let mut needed: BTreeMap<Scheme, u64> = BTreeMap::new();
+        self.log.with(|log| {
+            for (scheme, batch) in log.unplaced() {
+                let fit = self.stripes.space.with(|space| space.fit(scheme));
+                *needed.entry(scheme).or_default() += segments_of(rows, fit, batch.len(), preamble(batch));
+            }
+        });
+        needed
+    }
+
+    fn all_fit(&self, needed: &BTreeMap<Scheme, u64>, purpose: Purpose, reserves: Reserves) -> bool {
+        let Some(widest) = needed.keys().copied().max_by_key(|scheme| scheme.width()) else { return true };
+        self.stripes
+            .space
+            .with(|space| needed.values().sum::<u64>() <= space.free_segments(widest, purpose, reserves))
     }
 
     /// Whether a batch that waits to be placed fits beside what is kept from `purpose`.
@@ -111,13 +134,18 @@ impl Core {
                 return true;
             }
             let needed = segments_of(rows, fit, batch.len(), preamble(batch));
-            needed <= space.free_segments(scheme, purpose, self.reserves)
+            needed <= space.free_segments(scheme, purpose, self.reserves())
         })
     }
 
     /// Waits until a call finds room.
     pub(super) async fn wait_for_room(&self, scheme: Scheme, blocks: u64) -> Result<()> {
-        if self.has_room(scheme, blocks, Purpose::Data) {
+        self.wait_until(|| self.has_room(scheme, blocks, Purpose::Data)).await
+    }
+
+    /// Waits until there is room, which the cleaner may have to make.
+    pub(super) async fn wait_until(&self, has_room: impl Fn() -> bool + Send) -> Result<()> {
+        if has_room() {
             return Ok(());
         }
         self.supply.with(|supply| supply.waiting += 1);
@@ -126,7 +154,7 @@ impl Core {
         loop {
             let listen = self.changed.listen();
             self.writable()?;
-            if self.has_room(scheme, blocks, Purpose::Data) {
+            if has_room() {
                 return Ok(());
             }
             if self.is_resting() {
@@ -166,14 +194,14 @@ impl Core {
     /// Segments that user data of this scheme may still open, and how many there should be.
     pub(crate) fn free_and_low(&self, scheme: Scheme) -> (u64, u64) {
         self.stripes.space.with(|space| {
-            let all = space.most_segments(scheme, self.reserves);
-            (space.free_segments(scheme, Purpose::Data, self.reserves), (all / LOW_SHARE).max(LOW_MIN))
+            let all = space.most_segments(scheme, self.reserves());
+            (space.free_segments(scheme, Purpose::Data, self.reserves()), (all / LOW_SHARE).max(LOW_MIN))
         })
     }
 
     /// Segments of this scheme that user data may fill, if nothing else is there.
     pub(crate) fn segments_for_users(&self, scheme: Scheme) -> u64 {
-        self.stripes.space.with(|space| space.most_segments(scheme, self.reserves))
+        self.stripes.space.with(|space| space.most_segments(scheme, self.reserves()))
     }
 
     /// How scarce room is for the schemes that are written.

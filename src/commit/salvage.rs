@@ -18,6 +18,7 @@ mod scan;
 
 use super::core::{Config, Core};
 use super::mount::{assemble, in_time, meta_scheme};
+use super::raise::strengthened;
 use crate::error::{Error, Kind, Result};
 use crate::format::page::TreeId;
 use crate::format::record::{Owner, Record};
@@ -127,6 +128,13 @@ pub async fn salvage(env: Env, candidates: Vec<Candidate>, name: &str) -> Result
         .map(|(slot, _)| slot)
         .collect();
     core.attempt().await.map_err(|error| error.context("committing what was salvaged"))?;
+    // Of a map that is kept, some pages may be older than the strongest volume.
+    let mut walk = core.walk_pages(core.stripes.pool.meta_scheme().m());
+    while core.touch_weak(&mut walk).await? {
+        core.attempt()
+            .await
+            .map_err(|error| error.context("writing what was salvaged as strong as it was"))?;
+    }
     Ok(Salvaged { array: origin.array, members, missing, volumes, is_renamed })
 }
 
@@ -305,17 +313,16 @@ impl Core {
         self.take_over(&checkpoint, Vec::new(), Replayed { next_sequence, ..replayed })?;
         self.take_blocks(&blocks);
         self.drop_needless(&needed, &table.segments());
-        self.stripes.pool.found_anew(
-            headers.generation,
-            is_renamed.then(|| {
-                let meta = headers.meta.unwrap_or(Scheme::MIRROR);
-                (
-                    schemes.first().copied().unwrap_or(meta),
-                    meta_scheme(meta, self.stripes.pool.active().len()),
-                )
-            }),
-            |slot| self.stripes.space.with(|space| space.is_empty(slot)),
-        );
+        let pool = &self.stripes.pool;
+        let found = headers.meta.unwrap_or(Scheme::MIRROR);
+        let default = is_renamed.then(|| schemes.first().copied().unwrap_or(found));
+        let meta = if is_renamed { meta_scheme(found, pool.active().len()) } else { pool.meta_scheme() };
+        let strongest = schemes.iter().map(|scheme| scheme.m()).max().unwrap_or(0);
+        let meta = strengthened(meta, strongest, pool.count());
+        pool.found_anew(headers.generation, (default, meta), |slot| {
+            self.stripes.space.with(|space| space.is_empty(slot))
+        });
+        self.target.with(|target| *target = meta);
         Ok(told)
     }
 

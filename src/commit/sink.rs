@@ -83,8 +83,10 @@ impl<'a> Sink<'a> {
                 let found = space.get(segment).expect("a stream's segment is in the table");
                 (found.scheme, found.rows, space.chunk_rows() - found.rows)
             });
-            let plan = Plan::for_room(scheme, u32::from(left.min(ROWS_MAX)), 0);
-            if let Some(plan) = plan.filter(|plan| plan.rows > plan.description_rows) {
+            let plan = Plan::for_room(scheme, u32::from(left.min(ROWS_MAX)), 0)
+                .filter(|plan| plan.rows > plan.description_rows)
+                .filter(|_| scheme.m() >= self.core.meta_scheme().m());
+            if let Some(plan) = plan {
                 return Ok(Open { segment, scheme, row: Row(rows), plan, payload: Vec::new() });
             }
             self.core.stripes.space.with(|space| space.seal(segment));
@@ -93,12 +95,12 @@ impl<'a> Sink<'a> {
     }
 
     fn next_segment(&self) -> Result<SegmentId> {
-        let scheme = self.core.stripes.pool.meta_scheme();
+        let scheme = self.core.meta_scheme();
         let segment = self
             .core
             .stripes
             .space
-            .with(|space| space.open(scheme, self.purpose, self.core.reserves))
+            .with(|space| space.open(scheme, self.purpose, self.core.reserves()))
             .ok_or_else(|| {
                 Error::new(Kind::NoSpace, "no free chunks are left for the metadata of a checkpoint")
             })?;

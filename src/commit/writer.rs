@@ -221,7 +221,7 @@ impl Core {
                 self.stripes.space.with(|space| space.seal(segment));
                 self.log.with(|log| log.set_segment(scheme, None));
             }
-            let opened = self.stripes.space.with(|space| space.open(scheme, purpose, self.reserves));
+            let opened = self.stripes.space.with(|space| space.open(scheme, purpose, self.reserves()));
             match opened {
                 Some(segment) => self.log.with(|log| log.set_segment(scheme, Some(segment))),
                 // There is room, but not in the runway: a checkpoint lists more. The first one frees what is

@@ -194,8 +194,12 @@ impl Cleaner {
         core.note_cleaned(cleaned as u64);
     }
 
-    /// Has the next checkpoint empty segments of pages, if these are too many.
+    /// Has the next checkpoint empty segments of pages, if these are too many. Not while all pages that are too weak
+    /// are written anew: what these leave behind is soon empty.
     async fn tidy(&mut self, core: &Core) -> Result<()> {
+        if core.is_raising() {
+            return Ok(());
+        }
         let (touched, most) = core.touched();
         let left = most.saturating_sub(touched) as u64;
         let chosen = core.stripes().space.with(|space| page_victims(space, &self.walked, left));

@@ -9,7 +9,6 @@ use crate::commit::{Candidate, Core, Moved, Moving, blocks_per_segment};
 use crate::error::Result;
 use crate::format::page::{Key, TreeId};
 use crate::format::record::{Owner, Record};
-use crate::format::superblock::Root;
 use crate::log::places;
 use crate::map::{PageSource, Tree};
 use crate::runtime::join_all;
@@ -191,32 +190,22 @@ impl<'a> Emptier<'a> {
 
     /// The low key of a page, if its tree has it there.
     async fn live_page(&self, tree: TreeId, level: u8, low: u64, pointer: Pointer) -> Result<Option<Key>> {
-        let (key, root) = match tree {
-            TreeId::Map(volume) => (Key(low, 0), self.core.catalog().with(|catalog| catalog.root(volume))),
+        let root = self.core.root(tree);
+        let key = match tree {
+            TreeId::Map(_) => Key(low, 0),
             // Fences of tables have a second half, which only the page knows.
-            TreeId::Volumes | TreeId::Damage => {
-                let checkpoint = self.core.stripes().pool.superblock().checkpoint;
-                let root = if tree == TreeId::Volumes { checkpoint.volumes } else { checkpoint.damage };
-                let Ok(page) = self.core.load(tree, level, pointer).await else { return Ok(None) };
-                (page.low, root)
-            }
+            TreeId::Volumes | TreeId::Damage => match self.core.load(tree, level, pointer).await {
+                Ok(page) => page.low,
+                Err(_) => return Ok(None),
+            },
             TreeId::Segments => return Ok(None),
         };
         let here: Option<Place> = match Tree::new(self.core, tree, root).page_at(level, key).await {
             Ok(here) => here.map(|pointer| pointer.place),
             // The tree has a younger root by now, and perhaps this page no more.
-            Err(_) if !self.is_current(tree, root) => None,
+            Err(_) if self.core.root(tree) != root => None,
             Err(error) => return Err(error),
         };
         Ok((here == Some(pointer.place)).then_some(key))
-    }
-
-    fn is_current(&self, tree: TreeId, root: Option<Root>) -> bool {
-        match tree {
-            TreeId::Map(volume) => self.core.is_root(volume, root),
-            TreeId::Volumes => self.core.stripes().pool.superblock().checkpoint.volumes == root,
-            TreeId::Damage => self.core.stripes().pool.superblock().checkpoint.damage == root,
-            TreeId::Segments => false,
-        }
     }
 }

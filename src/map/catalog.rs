@@ -157,18 +157,7 @@ impl Catalog {
     /// # Errors
     /// [`Kind::Exists`], [`Kind::Invalid`] for a bad name or size, [`Kind::NoSpace`] for too many.
     pub fn create(&mut self, name: &str, scheme: Scheme, blocks: u64) -> Result<VolumeId> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains([':', '/', '\0', '\n']) {
-            return Err(Error::invalid(format!(
-                "'{name}' is no volume name: 1 to {NAME_BYTES_MAX} bytes without ':', '/' and line breaks"
-            )));
-        }
-        if self.find(name).is_some() {
-            return Err(Error::new(Kind::Exists, format!("there is a volume '{name}' already")));
-        }
-        check_size(blocks)?;
-        if self.volumes.len() >= VOLUMES_MAX {
-            return Err(Error::new(Kind::NoSpace, format!("the array has {VOLUMES_MAX} volumes already")));
-        }
+        self.check_new(name, blocks)?;
         let id = VolumeId(self.next);
         self.next += 1;
         let volume = Volume {
@@ -186,6 +175,26 @@ impl Catalog {
         };
         self.volumes.insert(id, volume);
         Ok(id)
+    }
+
+    /// Whether a volume could be added.
+    ///
+    /// # Errors
+    /// As [`Catalog::create`].
+    pub fn check_new(&self, name: &str, blocks: u64) -> Result<()> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains([':', '/', '\0', '\n']) {
+            return Err(Error::invalid(format!(
+                "'{name}' is no volume name: 1 to {NAME_BYTES_MAX} bytes without ':', '/' and line breaks"
+            )));
+        }
+        if self.find(name).is_some() {
+            return Err(Error::new(Kind::Exists, format!("there is a volume '{name}' already")));
+        }
+        check_size(blocks)?;
+        if self.volumes.len() >= VOLUMES_MAX {
+            return Err(Error::new(Kind::NoSpace, format!("the array has {VOLUMES_MAX} volumes already")));
+        }
+        Ok(())
     }
 
     /// The durable tree of a volume's blocks.

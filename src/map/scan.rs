@@ -51,6 +51,45 @@ impl<S: PageSource> Tree<'_, S> {
         Ok(found)
     }
 
+    /// Leaves, from that of `from` on and at most `limit` of them, that together lie below or are every page that
+    /// `is_weak`; each by its low fence. Returns also where to go on if the limit ended it. Loads inner pages alone.
+    ///
+    /// # Panics
+    ///
+    /// If the limit is 0.
+    pub async fn weak_leaves(
+        &self,
+        from: Key,
+        limit: usize,
+        is_weak: impl Fn(Pointer) -> bool + Send,
+    ) -> Result<(Vec<Key>, Option<Key>)> {
+        assert!(limit > 0, "something may be found");
+        let mut found = Vec::new();
+        // A weak inner page is told of by the next leaf, whichever it is.
+        let mut owed = false;
+        let mut path: Vec<(Arc<Page>, usize)> = Vec::new();
+        let mut next = self.root_link()?;
+        while let Some(link) = next {
+            owed |= is_weak(link.pointer);
+            if link.level > 0 {
+                path.push(entered(self.load(link).await?, from));
+            } else if std::mem::take(&mut owed) {
+                found.push(link.low);
+            }
+            while path.last().is_some_and(|(page, at)| *at == page.entries.len()) {
+                path.pop();
+            }
+            let Some((page, at)) = path.last_mut() else { break };
+            let link = self.child(page, *at)?;
+            if found.len() == limit {
+                return Ok((found, Some(link.low)));
+            }
+            *at += 1;
+            next = Some(link);
+        }
+        Ok((found, None))
+    }
+
     /// Visits every page, parents first, and verifies what [`crate::map::tree`] says of pages, fill included.
     ///
     /// # Errors

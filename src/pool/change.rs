@@ -79,20 +79,20 @@ impl Pool {
         })
     }
 
-    /// Salvage has found what there is: the checkpoint to come is newer than `generation`; an array without
-    /// superblocks has these schemes, for volumes and for metadata. Of the members that are not there, those that
-    /// nothing needs are removed.
+    /// Salvage has found what there is: the checkpoint to come is newer than `generation`, and metadata has the
+    /// scheme `meta`. An array without superblocks has this default scheme; of its members that are not there, those
+    /// that nothing needs are removed.
     pub fn found_anew(
         &self,
         generation: u64,
-        schemes: Option<(Scheme, Scheme)>,
+        (default, meta): (Option<Scheme>, Scheme),
         is_needless: impl Fn(Slot) -> bool,
     ) {
         self.state.with(|state| {
             state.superblock.checkpoint.generation = generation;
-            let Some((default, meta)) = schemes else { return };
-            state.superblock.default_scheme = default;
             state.superblock.meta_scheme = meta;
+            let Some(default) = default else { return };
+            state.superblock.default_scheme = default;
             for (slot, record) in (0u8..).map(Slot).zip(&mut state.superblock.members) {
                 if record.state == MemberState::Out && is_needless(slot) {
                     record.state = MemberState::Removed;

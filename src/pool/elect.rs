@@ -65,16 +65,15 @@ impl Election {
     }
 }
 
+/// Members that were not removed or replaced.
+pub(super) fn count(superblock: &Superblock) -> usize {
+    let counts = |state| !matches!(state, MemberState::Removed | MemberState::Spare | MemberState::Leaving);
+    superblock.members.iter().filter(|record| counts(record.state)).count()
+}
+
 /// n - m, of the members that were not removed or replaced.
 pub(super) fn quorum(superblock: &Superblock) -> usize {
-    let n = superblock
-        .members
-        .iter()
-        .filter(|record| {
-            !matches!(record.state, MemberState::Removed | MemberState::Spare | MemberState::Leaving)
-        })
-        .count();
-    n.saturating_sub(usize::from(superblock.meta_scheme.m())).max(1)
+    count(superblock).saturating_sub(usize::from(superblock.meta_scheme.m())).max(1)
 }
 
 fn age(superblock: &Superblock) -> (Epoch, u64) {

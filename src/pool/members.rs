@@ -4,7 +4,7 @@
 //! raised, and durable on every member that stays, before an eviction counts; at least n-m members stay active,
 //! beyond that nobody is evicted.
 
-use super::elect::quorum;
+use super::elect::{count, quorum};
 use super::rings::write_rings;
 use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
@@ -89,9 +89,25 @@ impl Pool {
         self.state.with(|state| state.superblock.clone())
     }
 
-    /// The protection of all metadata.
+    /// The protection that all metadata has at least.
     pub fn meta_scheme(&self) -> Scheme {
         self.state.with(|state| state.superblock.meta_scheme)
+    }
+
+    /// All metadata has become stronger. Durable with the next commit.
+    ///
+    /// # Panics
+    /// If it would be weaker.
+    pub fn raise_meta_scheme(&self, scheme: Scheme) {
+        self.state.with(|state| {
+            assert!(scheme.m() > state.superblock.meta_scheme.m(), "metadata never grows weaker");
+            state.superblock.meta_scheme = scheme;
+        });
+    }
+
+    /// Members that count: neither removed, nor replaced, nor waiting.
+    pub fn count(&self) -> usize {
+        self.state.with(|state| count(&state.superblock))
     }
 
     /// The device of a member in use.

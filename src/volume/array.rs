@@ -73,7 +73,9 @@ use super::status::{Damage, Present, Status, acknowledged, status};
 use super::{Shard, VolumeInfo};
 use crate::commit::{self, Config, Upkeep};
 use crate::device::Ring;
-use crate::error::{Error, Kind, Result};
+#[cfg(doc)]
+use crate::error::Kind;
+use crate::error::{Error, Result};
 use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
 use crate::types::Scheme;
 use std::path::{Path, PathBuf};
@@ -189,11 +191,13 @@ impl Array {
     }
 
     /// Makes a volume of `len` bytes, a multiple of 4096. Durable on return. Without a scheme it has the
-    /// array's.
+    /// array's. For one that survives more losses than any before, all metadata is written anew, as strong, while
+    /// other volumes go on being served; it stays so when the volume is deleted.
     ///
     /// # Errors
     /// [`Kind::Exists`], [`Kind::Invalid`] for a bad name or size, [`Kind::Refused`] for a scheme that
-    /// the array has too few members for, or why it could not be made durable.
+    /// the array has too few members for, [`Kind::NoSpace`] when there is no room for stronger metadata, or why
+    /// it could not be made durable.
     pub fn create_volume(&self, name: &str, len: u64, scheme: Option<Scheme>) -> Result<Volume> {
         settle(self.start_create(name, len, scheme).wait()).map(|info| Volume::new(self.engine.clone(), info))
     }
@@ -209,12 +213,7 @@ impl Array {
     fn start_create(&self, name: &str, len: u64, scheme: Option<Scheme>) -> Ticket<Result<VolumeInfo>> {
         let name = name.to_owned();
         self.engine.start(async move |shard: Shard| {
-            let superblock = shard.core().stripes().pool.superblock();
-            let scheme = scheme.unwrap_or(superblock.default_scheme);
-            if usize::from(scheme.width()) > superblock.members.len() {
-                let text = format!("{scheme} needs {} members", scheme.width());
-                return Err(Error::new(Kind::Refused, format!("{text}, the array has fewer")));
-            }
+            let scheme = scheme.unwrap_or(shard.core().stripes().pool.superblock().default_scheme);
             shard.create_volume(&name, scheme, whole_blocks(len)?).await?;
             shard.find(&name)
         })
@@ -341,6 +340,7 @@ fn open(driver: &Driver, ring: Option<Ring>, place: &Path, options: &OpenOptions
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::types::{BLOCK, BLOCK_U64};
     use bytes::Bytes;
 

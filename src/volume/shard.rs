@@ -3,7 +3,6 @@
 use crate::commit::{Core, CreateOptions, OpenOptions, Upkeep};
 use crate::device::{Aligned, Frame};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::MemberState;
 use crate::format::tables::DamageRecord;
 use crate::limits::WRITE_BLOCKS_MAX;
 use crate::maintain::{Pace, Rebuilt, Scrub};
@@ -97,28 +96,21 @@ impl Shard {
         self.core.catalog().with(|catalog| catalog.damage.values().copied().collect())
     }
 
-    /// Makes a volume; durable on return.
+    /// Makes a volume; durable on return. One that is stronger than the array's metadata has all of that written
+    /// anew first, as strong as itself.
     ///
     /// # Errors
-    /// [`Kind::Exists`], [`Kind::Invalid`], or why it could not be made durable.
+    /// [`Kind::Exists`], [`Kind::Invalid`]; [`Kind::Refused`] for more columns than members; [`Kind::NoSpace`] when
+    /// there is no room for stronger metadata; or why it could not be made durable.
     pub async fn create_volume(&self, name: &str, scheme: Scheme, blocks: u64) -> Result<VolumeId> {
         self.core.writable()?;
-        let superblock = self.core.stripes().pool.superblock();
-        let members = superblock.members.iter().filter(|record| record.state != MemberState::Removed).count();
+        let members = self.core.stripes().pool.count();
         if usize::from(scheme.width()) > members {
-            return Err(Error::invalid(format!(
-                "{scheme} needs {} members, the array has {members}",
-                scheme.width()
-            )));
+            let text = format!("{scheme} needs {} members, the array has {members}", scheme.width());
+            return Err(Error::new(Kind::Refused, text));
         }
-        if scheme.m() > superblock.meta_scheme.m() {
-            return Err(Error::invalid(format!(
-                "{scheme} would survive the loss of {} members, but the array's metadata only that of {}; make \
-                 the array with a scheme as strong",
-                scheme.m(),
-                superblock.meta_scheme.m()
-            )));
-        }
+        self.core.catalog().with(|catalog| catalog.check_new(name, blocks))?;
+        self.core.raise_metadata(scheme.m()).await?;
         let id = self.core.catalog().with(|catalog| catalog.create(name, scheme, blocks))?;
         self.core.checkpoint().await?;
         Ok(id)

@@ -11,7 +11,6 @@ use crate::layout::Geometry;
 use crate::limits::RING_BYTES;
 use crate::map::Catalog;
 use crate::runtime::Env;
-use crate::space::Purpose;
 use crate::types::{BLOCK_U64, Scheme, Slot, Uuid};
 use std::path::{Path, PathBuf};
 
@@ -340,13 +339,16 @@ struct Missing {
 
 fn missing(core: &Core) -> Vec<Missing> {
     let active: Vec<Slot> = core.stripes().pool.active().into_iter().map(|(slot, _)| slot).collect();
+    let strongest = core.stripes().pool.meta_scheme().m();
     core.stripes().space.with(|space| {
         let mut found: Vec<Missing> = Vec::new();
         for (_, segment) in space.iter().filter(|(_, segment)| segment.live > 0 || segment.pending > 0) {
             let there = |column| segment.column(column).is_some_and(|at| active.contains(&at.slot));
             let there = segment.scheme.columns().filter(|column| there(*column)).count();
             let columns = segment.scheme.width() - u8::try_from(there).expect("at most the width");
-            let (m, is_metadata) = (segment.scheme.m(), segment.purpose != Purpose::Data);
+            let m = segment.scheme.m();
+            // The table does not say what a segment holds: one as strong as metadata may hold some.
+            let is_metadata = !segment.purpose.is_log() || m >= strongest;
             match found.iter_mut().find(|part| part.m == m && part.is_metadata == is_metadata) {
                 Some(part) => part.columns = part.columns.max(columns),
                 None => found.push(Missing { m, is_metadata, columns }),

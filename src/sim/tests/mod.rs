@@ -7,6 +7,7 @@ mod regressions;
 mod scene;
 mod sectors;
 mod slow;
+mod strength;
 
 use super::run;
 use super::steady::{Plan, steady};

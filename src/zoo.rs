@@ -17,17 +17,20 @@ pub enum Bug {
     TrimForgotten,
     /// A block that the cleaner moved enters the map although it was overwritten meanwhile.
     MoveOverwrites,
+    /// A strong volume is made before the metadata that is there already is as strong.
+    PagesLeftWeak,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 6] = [
+    pub const ALL: [Bug; 7] = [
         Bug::SkipFlush,
         Bug::HeaderUnchecked,
         Bug::ReuseEarly,
         Bug::ParityUnverified,
         Bug::TrimForgotten,
         Bug::MoveOverwrites,
+        Bug::PagesLeftWeak,
     ];
 }
 

@@ -140,11 +140,17 @@ impl Core {
 
     /// Waits until a call finds room.
     pub(super) async fn wait_for_room(&self, scheme: Scheme, blocks: u64) -> Result<()> {
-        self.wait_until(|| self.has_room(scheme, blocks, Purpose::Data)).await
+        // Pages that are written anew leave room behind when all of them are.
+        let is_vain = || self.is_exhausted() && !self.is_raising();
+        self.wait_until(|| self.has_room(scheme, blocks, Purpose::Data), is_vain).await
     }
 
-    /// Waits until there is room, which the cleaner may have to make.
-    pub(super) async fn wait_until(&self, has_room: impl Fn() -> bool + Send) -> Result<()> {
+    /// Waits until there is room, which the cleaner may have to make, or until waiting for that is in vain.
+    pub(super) async fn wait_until(
+        &self,
+        has_room: impl Fn() -> bool + Send,
+        is_vain: impl Fn() -> bool + Send,
+    ) -> Result<()> {
         if has_room() {
             return Ok(());
         }
@@ -160,7 +166,7 @@ impl Core {
             if self.is_resting() {
                 return Err(Error::new(Kind::Closed, "the array is being closed"));
             }
-            if !self.is_exhausted() {
+            if !is_vain() {
                 listen.await;
                 continue;
             }

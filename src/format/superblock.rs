@@ -167,7 +167,7 @@ pub struct Superblock {
     pub chunk_blocks: u32,
     /// The scheme of volumes that name none.
     pub default_scheme: Scheme,
-    /// The strongest protection in use: that of all metadata.
+    /// The strongest protection in use, or a stronger one: what all metadata has at least.
     pub meta_scheme: Scheme,
     /// Raised at every opening for writing and at every change of the members in use.
     pub epoch: Epoch,

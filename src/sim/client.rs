@@ -6,7 +6,7 @@ use crate::commit::FILL_MAX;
 use crate::error::Kind;
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::runtime::Owned;
-use crate::types::{BLOCK_U64, Lba, SECTOR_U64, VolumeId};
+use crate::types::{BLOCK_U64, Lba, SECTOR_U64, Scheme, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -17,6 +17,16 @@ use std::sync::Arc;
 pub struct Shared {
     /// The volumes as they should be.
     pub volumes: BTreeMap<VolumeId, VolumeModel>,
+    /// Those of them that are being deleted, or that were deleted in this life: whether that was answered.
+    pub dying: BTreeMap<VolumeId, bool>,
+    /// Volumes that are being made, or whose making failed: perhaps they are there. By name.
+    pub births: BTreeMap<String, (Scheme, u64)>,
+    /// Members that faults may strike at once: no volume tolerates fewer.
+    pub tolerance: u8,
+    /// Volumes that were made, beside the first ones, and deleted.
+    pub born: u64,
+    /// See [`Shared::born`].
+    pub died: u64,
     /// Tags given out.
     pub tags: u64,
     /// The first thing that went wrong.
@@ -36,6 +46,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The volumes that are here to stay, and their sizes.
+    pub fn sizes(&self) -> Vec<(VolumeId, u64)> {
+        let lives = |volume: &&VolumeModel| !self.dying.contains_key(&volume.id);
+        self.volumes.values().filter(lives).map(|volume| (volume.id, volume.blocks())).collect()
+    }
+
     /// Notes the first failure.
     pub fn fail(&mut self, text: String) {
         self.failure.get_or_insert(text);
@@ -56,6 +72,10 @@ pub struct Client {
 
 /// Blocks of a call at most: a full array of few small chunks has room for no more at a time.
 const LONGEST: u64 = 24;
+/// Volumes at most.
+const VOLUMES: usize = 4;
+/// Data columns at most.
+const WIDEST: u64 = 4;
 /// Blocks of a call that fills the array.
 const FILL: u64 = 16;
 
@@ -67,9 +87,7 @@ impl Client {
 
     /// Writes new blocks until the array is full.
     pub async fn fill(&mut self) {
-        let volumes: Vec<(VolumeId, u64)> = self
-            .shared
-            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
+        let volumes = self.shared.with(|shared| shared.sizes());
         for (id, blocks) in volumes {
             for lba in (0..blocks).step_by(16) {
                 let full = self.shared.with(|shared| shared.full);
@@ -102,8 +120,7 @@ impl Client {
             }
             let mut live = BTreeMap::new();
             for volume in shared.volumes.values() {
-                let scheme = self.shard.core().scheme(volume.id).expect("volumes stay");
-                *live.entry(scheme).or_default() += volume.live();
+                *live.entry(volume.scheme).or_default() += volume.live();
             }
             // What is being added counts for the volume that takes the most room for it.
             let fills = live.clone().into_keys().map(|scheme| {
@@ -123,9 +140,7 @@ impl Client {
     /// Does all operations.
     pub async fn run(mut self) {
         for _ in 0..self.operations {
-            let volumes: Vec<(VolumeId, u64)> = self
-                .shared
-                .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
+            let volumes = self.shared.with(|shared| shared.sizes());
             let (id, blocks) = volumes[self.rng.index(volumes.len())];
             match self.rng.below(100) {
                 0..40 => self.write(id, blocks).await,
@@ -133,14 +148,53 @@ impl Client {
                 50..57 => self.trim(id, blocks).await,
                 57..60 => self.trim_bytes(id, blocks).await,
                 60..75 => self.flush(id).await,
-                75..97 => self.read(id, blocks).await,
-                _ => self.checkpoint().await,
+                75..96 => self.read(id, blocks).await,
+                96..98 => self.checkpoint().await,
+                _ if volumes.len() < VOLUMES && self.rng.chance(2, 3) => self.create().await,
+                // One stays, so that there is always something to do.
+                _ if id != volumes[0].0 => self.delete(id).await,
+                _ => {}
             }
             self.shared.with(|shared| shared.done += 1);
             if self.shared.with(|shared| shared.failure.is_some()) {
                 return;
             }
         }
+    }
+
+    /// Makes a volume, perhaps a stronger one than the array ever had.
+    async fn create(&mut self) {
+        let members = self.shard.core().stripes().pool.count();
+        let least = self.shared.with(|shared| shared.tolerance);
+        let scheme = any_scheme(&mut self.rng, least, members);
+        let blocks = 16 + self.rng.below(200);
+        let name = self.shared.with(|shared| {
+            shared.tags += 1;
+            let name = format!("c{}", shared.tags);
+            shared.births.insert(name.clone(), (scheme, blocks));
+            name
+        });
+        let outcome = self.shard.create_volume(&name, scheme, blocks).await;
+        self.shared.with(|shared| match outcome {
+            Ok(id) => {
+                shared.births.remove(&name);
+                shared.volumes.insert(id, VolumeModel::new(id, scheme, blocks));
+                shared.born += 1;
+            }
+            Err(error) => refusal(shared, None, error.kind(), &format!("create {scheme}: {error}")),
+        });
+    }
+
+    async fn delete(&mut self, id: VolumeId) {
+        self.shared.with(|shared| shared.dying.insert(id, false));
+        let outcome = self.shard.delete_volume(id).await;
+        self.shared.with(|shared| match outcome {
+            Ok(()) => {
+                shared.dying.insert(id, true);
+                shared.died += 1;
+            }
+            Err(error) => refusal(shared, Some(id), error.kind(), &format!("delete: {error}")),
+        });
     }
 
     fn range(&mut self, size: u64, longest: u64) -> (Lba, u64) {
@@ -187,7 +241,7 @@ impl Client {
                         shared.fail(text);
                     }
                 }
-                Err(error) => refusal(shared, error.kind(), &format!("write: {error}")),
+                Err(error) => refusal(shared, Some(id), error.kind(), &format!("write: {error}")),
             }
         });
     }
@@ -220,7 +274,7 @@ impl Client {
                     shared.fail(text);
                 }
             }
-            Err(error) => refusal(shared, error.kind(), &format!("write of bytes: {error}")),
+            Err(error) => refusal(shared, Some(id), error.kind(), &format!("write of bytes: {error}")),
         });
     }
 
@@ -234,7 +288,7 @@ impl Client {
                     shared.fail(text);
                 }
             }
-            Err(error) => refusal(shared, error.kind(), &format!("trim of bytes: {error}")),
+            Err(error) => refusal(shared, Some(id), error.kind(), &format!("trim of bytes: {error}")),
         });
     }
 
@@ -252,7 +306,7 @@ impl Client {
                     shared.fail(text);
                 }
             }
-            Err(error) => refusal(shared, error.kind(), &format!("trim: {error}")),
+            Err(error) => refusal(shared, Some(id), error.kind(), &format!("trim: {error}")),
         });
     }
 
@@ -268,7 +322,7 @@ impl Client {
                 volume.flushed = volume.flushed.max(number);
             }
             Ok(number) => shared.fail(format!("flush: answered {number}, but {before} was accepted")),
-            Err(error) => refusal(shared, error.kind(), &format!("flush: {error}")),
+            Err(error) => refusal(shared, Some(id), error.kind(), &format!("flush: {error}")),
         });
     }
 
@@ -278,29 +332,39 @@ impl Client {
         let since = self.shared.with(|shared| shared.volumes[&id].issued);
         let outcome = self.shard.read_blocks(id, lba, blocks).await;
         self.shared.with(|shared| match outcome {
+            Ok(_) if shared.dying.contains_key(&id) => {}
             Ok(data) => {
                 if let Err(text) = shared.volumes[&id].check_read(since, lba, &data) {
                     shared.fail(text);
                 }
             }
             Err(error) => {
-                refusal(shared, error.kind(), &format!("read of {blocks} blocks at {lba}: {error}"))
+                refusal(shared, Some(id), error.kind(), &format!("read of {blocks} blocks at {lba}: {error}"))
             }
         });
     }
 
     async fn checkpoint(&mut self) {
         if let Err(error) = self.shard.checkpoint().await {
-            self.shared.with(|shared| refusal(shared, error.kind(), &format!("checkpoint: {error}")));
+            self.shared.with(|shared| refusal(shared, None, error.kind(), &format!("checkpoint: {error}")));
         }
     }
 }
 
-/// A call that was refused: legal when the array is full, closed, or too few members are left; a failure
-/// otherwise.
-fn refusal(shared: &mut Shared, kind: Kind, text: &str) {
+/// Any scheme of at least this m that so many members hold.
+pub fn any_scheme(rng: &mut Rng, least: u8, members: usize) -> Scheme {
+    let members = u8::try_from(members).expect("a simulated array is small");
+    let m = least + u8::try_from(rng.below(u64::from(members - least))).expect("small");
+    let k = 1 + u8::try_from(rng.below(u64::from(members - m).min(WIDEST))).expect("small");
+    Scheme::new(k, m).expect("valid")
+}
+
+/// A call that was refused: legal when the array is full, closed, or too few members are left, or when the volume
+/// is gone; a failure otherwise.
+fn refusal(shared: &mut Shared, id: Option<VolumeId>, kind: Kind, text: &str) {
     match kind {
         Kind::NoSpace => {}
+        Kind::NotFound if id.is_some_and(|id| shared.dying.contains_key(&id)) => {}
         Kind::ReadOnly | Kind::Closed => shared.refused += 1,
         _ => shared.fail(text.into()),
     }

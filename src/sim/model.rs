@@ -8,7 +8,7 @@
 //!
 //! A block that a call changed in part is a mix of several writes: it has a tag of its own, found by its bytes.
 
-use crate::types::{BLOCK, BLOCK_U64, Lba, Number, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Lba, Number, Scheme, VolumeId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -42,6 +42,8 @@ const MIXES: u64 = 1 << 63;
 pub struct VolumeModel {
     /// The volume.
     pub id: VolumeId,
+    /// Its scheme.
+    pub scheme: Scheme,
     /// Each block's tags, oldest first: the first entry is its state at `base`.
     versions: Vec<Vec<(Number, u64)>>,
     /// The number up to which the history is settled.
@@ -56,10 +58,11 @@ pub struct VolumeModel {
 
 impl VolumeModel {
     /// A new volume: all zeros.
-    pub fn new(id: VolumeId, blocks: u64) -> VolumeModel {
+    pub fn new(id: VolumeId, scheme: Scheme, blocks: u64) -> VolumeModel {
         let blocks = usize::try_from(blocks).expect("a simulated volume is small");
         VolumeModel {
             id,
+            scheme,
             versions: vec![vec![(Number(0), ZEROS)]; blocks],
             base: Number(0),
             issued: Number(0),
@@ -285,7 +288,7 @@ mod tests {
     }
 
     fn model() -> VolumeModel {
-        let mut model = VolumeModel::new(VolumeId(1), 3);
+        let mut model = VolumeModel::new(VolumeId(1), Scheme::MIRROR, 3);
         for (number, lba, tag) in [(1, 0, 11), (2, 1, 12), (3, 0, 13), (4, 2, 14)] {
             model.accepted(Number(number), Lba(lba), 1, tag).expect("in order");
         }

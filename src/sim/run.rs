@@ -4,12 +4,13 @@
 //! members as the weakest volume tolerates: whatever these do, the promise holds. Power loss, reordering,
 //! tearing and short I/O strike all.
 
-use super::client::{Client, Shared};
+use super::client::{Client, Shared, any_scheme};
 use super::disk::{Rot, SimDisk};
 use super::fault::{Fault, FaultPlan};
 use super::hub::SimHub;
 use super::model::VolumeModel;
 use super::rng::Rng;
+use super::upkeep::is_whole;
 use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
 use crate::error::{Error, Kind};
 use crate::format::superblock::ChunkAddress;
@@ -17,7 +18,7 @@ use crate::limits::RING_BYTES;
 use crate::pool::Candidate;
 use crate::runtime::{Executor, Order, Owned};
 use crate::types::{BLOCK_U64, Lba, Number, Scheme, VolumeId};
-use crate::volume::Shard;
+use crate::volume::{Shard, VolumeInfo};
 use crate::zoo::Bugs;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -39,7 +40,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 41] = [
+pub const EVENTS: [&str; 45] = [
     "short read",
     "short write",
     "read error",
@@ -80,6 +81,10 @@ pub const EVENTS: [&str; 41] = [
     "moved block",
     "segment cleaned",
     "crash while cleaning",
+    "volume made",
+    "volume deleted",
+    "metadata raised",
+    "crash while metadata is raised",
     "loss beyond m",
 ];
 
@@ -131,8 +136,6 @@ pub(super) struct Run {
     pub(super) rng: Rng,
     /// Every disk there ever was.
     pub(super) disks: Vec<SimDisk>,
-    /// How many the array was made of.
-    made_of: usize,
     /// Those that are members, as of the last look.
     pub(super) members: Vec<usize>,
     /// Members that faults may strike; fewer than or as many as the weakest volume tolerates.
@@ -144,6 +147,8 @@ pub(super) struct Run {
     /// The array is filled, and kept so.
     full: bool,
     config: Config,
+    /// Losses that the metadata survives, and whether nothing lacks redundancy, as of the last close.
+    left: (u8, bool),
     pub(super) shared: Arc<Owned<Shared>>,
     counts: BTreeMap<String, u64>,
 }
@@ -187,15 +192,15 @@ impl Run {
         Run {
             hub,
             rng,
-            made_of: disks.len(),
             members: (0..disks.len()).collect(),
             disks,
             weak: Vec::new(),
             scheme,
-            tolerance: scheme.m(),
+            tolerance: u8::MAX,
             chunk_blocks,
             full,
             config,
+            left: (0, false),
             shared: Arc::new(Owned::new(Shared::default())),
             counts: BTreeMap::new(),
         }
@@ -283,20 +288,36 @@ impl Run {
         let mut life = self.life();
         self.open(&mut life, STEPS_MAX, false)?.expect("opened to the end");
         let shard = life.shard.clone().expect("opened");
-        for index in 0..=self.rng.below(2) {
-            let m = self.rng.below(u64::from(self.scheme.m()) + 1);
-            let m = u8::try_from(m).expect("small");
-            let k = 1 + u8::try_from(self.rng.below(u64::from(self.scheme.width() - m))).expect("small");
-            let scheme = if index == 0 { self.scheme } else { Scheme::new(k, m).expect("valid") };
-            self.tolerance = self.tolerance.min(scheme.m());
+        let least = if self.rng.chance(1, 2) { self.scheme.m() } else { 0 };
+        let ordinary = if self.rng.chance(1, 2) { 0 } else { 2 };
+        for index in 0..=self.rng.below(3) {
+            let any = any_scheme(&mut self.rng, least, self.disks.len());
+            let scheme = if index == ordinary { self.scheme } else { any };
             let more = if self.rng.chance(1, 3) { 2000 } else { 300 };
             let blocks = if self.full { 4000 } else { 64 + self.rng.below(more) };
             let (handle, name) = (shard.clone(), format!("v{index}"));
-            let id = self
-                .finish(&life, async move { handle.create_volume(&name, scheme, blocks).await })?
-                .map_err(|error| format!("create volume: {error}"))?;
-            self.shared.with(|shared| shared.volumes.insert(id, VolumeModel::new(id, blocks)));
+            let made =
+                self.finish(&life, async move { handle.create_volume(&name, scheme, blocks).await })?;
+            match made {
+                Ok(id) => {
+                    self.tolerance = self.tolerance.min(scheme.m());
+                    let model = VolumeModel::new(id, scheme, blocks);
+                    self.shared.with(|shared| shared.volumes.insert(id, model));
+                }
+                // Few small chunks may be too few for stronger metadata.
+                Err(error) if error.kind() == Kind::NoSpace && scheme.m() > self.scheme.m() => {}
+                Err(error) => return Err(format!("create volume: {error}")),
+            }
         }
+        if self.tolerance == u8::MAX {
+            let (handle, scheme) = (shard.clone(), self.scheme);
+            let id = self
+                .finish(&life, async move { handle.create_volume("plain", scheme, 200).await })?
+                .map_err(|error| format!("create volume: {error}"))?;
+            self.tolerance = scheme.m();
+            self.shared.with(|shared| shared.volumes.insert(id, VolumeModel::new(id, scheme, 200)));
+        }
+        self.shared.with(|shared| shared.tolerance = self.tolerance);
         if self.full {
             self.fill(&life, &shard)?;
         }
@@ -391,9 +412,8 @@ impl Run {
     /// Reads every volume whole and holds it against its history.
     fn settle(&mut self, life: &Life) -> Checked<()> {
         let shard = life.shard.clone().expect("opened");
-        let volumes: Vec<(VolumeId, u64)> = self
-            .shared
-            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
+        self.settle_volumes(&shard)?;
+        let volumes = self.shared.with(|shared| shared.sizes());
         for (id, blocks) in volumes {
             let handle = shard.clone();
             let data = self
@@ -411,6 +431,34 @@ impl Run {
             })?;
         }
         Ok(())
+    }
+
+    /// Which volumes there are: those whose making was answered, and not those whose deletion was.
+    fn settle_volumes(&mut self, shard: &Shard) -> Checked<()> {
+        self.shared.with(|shared| {
+            for (id, answered) in std::mem::take(&mut shared.dying) {
+                let is_there = shard.core().scheme(id).is_ok();
+                if is_there && answered {
+                    return Err(format!("volume {id} came back, although its deletion was answered"));
+                }
+                if !is_there {
+                    shared.volumes.remove(&id);
+                }
+            }
+            for (name, (scheme, blocks)) in std::mem::take(&mut shared.births) {
+                if let Ok(VolumeInfo { id, .. }) = shard.find(&name) {
+                    shared.volumes.insert(id, VolumeModel::new(id, scheme, blocks));
+                }
+            }
+            let strongest = shared.volumes.values().map(|volume| volume.scheme.m()).max();
+            let metadata = shard.core().stripes().pool.meta_scheme().m();
+            match strongest.is_some_and(|m| m > metadata) {
+                true => {
+                    Err(format!("a volume is stronger than the metadata, which survives {metadata} losses"))
+                }
+                false => Ok(()),
+            }
+        })
     }
 
     /// Clients work while faults strike.
@@ -498,7 +546,12 @@ impl Run {
             self.count("healed", counters.healed);
             self.count("moved block", progress.moved_blocks);
             self.count("segment cleaned", progress.cleaned_segments);
+            self.count("metadata raised", progress.raises);
         }
+        let (born, died) =
+            self.shared.with(|shared| (std::mem::take(&mut shared.born), std::mem::take(&mut shared.died)));
+        self.count("volume made", born);
+        self.count("volume deleted", died);
         let full = self.shared.with(|shared| std::mem::take(&mut shared.full));
         self.count("array full", full);
         let overwritten = self.shared.with(|shared| std::mem::take(&mut shared.overwritten));
@@ -510,6 +563,9 @@ impl Run {
         self.count("crash", 1);
         if life.shard.as_ref().is_some_and(|shard| shard.core().is_cleaning()) {
             self.count("crash while cleaning", 1);
+        }
+        if life.shard.as_ref().is_some_and(|shard| shard.core().is_raising()) {
+            self.count("crash while metadata is raised", 1);
         }
         drop(life);
         if self.rng.chance(2, 3) {
@@ -526,9 +582,11 @@ impl Run {
         let checked = self.finish(&life, async move { handle.core().check().await })?;
         checked.map_err(|error| format!("invariants: {error}"))?;
         // Clients may still be at it: only what was accepted before is sure to be durable.
-        let accepted: Vec<(VolumeId, Number)> = self
-            .shared
-            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.issued)).collect());
+        let accepted: Vec<(VolumeId, Number)> = self.shared.with(|shared| {
+            let sizes = shared.sizes();
+            sizes.into_iter().map(|(id, _)| (id, shared.volumes[&id].issued)).collect()
+        });
+        self.left = (shard.core().stripes().pool.meta_scheme().m(), is_whole(&shard));
         let closed = self.finish(&life, async move { shard.close().await })?;
         self.note(&life);
         match closed {
@@ -561,13 +619,18 @@ impl Run {
     }
 
     /// More members vanish than the weakest volume tolerates, but not more than the metadata does: exactly the
-    /// blocks that cannot be reconstructed are lost, all others are exact. Members that faults have struck are
-    /// among those that vanish, so that nothing else is damaged.
+    /// blocks that cannot be reconstructed are lost, all others are exact, and nothing of a volume that tolerates
+    /// as many is lost. Members that faults have struck are among those that vanish, so that nothing else is
+    /// damaged.
     fn beyond(&mut self) -> Checked<()> {
+        let (metadata, is_whole) = self.left;
+        let weak = self.weak.len() as u64;
+        let more = u64::from(metadata).saturating_sub(weak);
+        let gone = weak + if self.rng.chance(1, 2) { more } else { self.rng.below(more + 1) };
         for &index in &self.weak {
             self.disks[index].vanish();
         }
-        for _ in self.weak.len() as u64..self.meta_tolerance() {
+        for _ in weak..gone {
             let here: Vec<usize> =
                 self.members.iter().copied().filter(|index| !self.disks[*index].is_gone()).collect();
             self.disks[here[self.rng.index(here.len())]].vanish();
@@ -575,19 +638,20 @@ impl Run {
         let mut life = self.life();
         self.open(&mut life, STEPS_MAX, true)?.expect("opened to the end");
         let shard = life.shard.clone().expect("opened");
-        let volumes: Vec<(VolumeId, u64)> = self
-            .shared
-            .with(|shared| shared.volumes.values().map(|volume| (volume.id, volume.blocks())).collect());
-        for (id, blocks) in volumes {
+        for (id, blocks) in self.shared.with(|shared| shared.sizes()) {
+            let m = self.shared.with(|shared| shared.volumes[&id].scheme.m());
             for at in 0..blocks {
-                self.beyond_block(&life, &shard, id, at)?;
+                if self.beyond_block(&life, &shard, id, at)? && is_whole && u64::from(m) >= gone {
+                    return Err(format!("volume {id}: block {at} is lost with {gone} members, its m is {m}"));
+                }
             }
         }
         self.note(&life);
         Ok(())
     }
 
-    fn beyond_block(&mut self, life: &Life, shard: &Shard, id: VolumeId, at: u64) -> Checked<()> {
+    /// Returns whether a block is lost.
+    fn beyond_block(&mut self, life: &Life, shard: &Shard, id: VolumeId, at: u64) -> Checked<bool> {
         let handle = shard.clone();
         let (read, place) = self.finish(life, async move {
             (handle.read_blocks(id, Lba(at), 1).await, handle.locate(id, Lba(at)).await)
@@ -608,19 +672,15 @@ impl Run {
         match read {
             Ok(data) if !lost => self.shared.with(|shared| {
                 let model = &shared.volumes[&id];
-                model.check_read(model.issued, Lba(at), &data)
+                model.check_read(model.issued, Lba(at), &data).map(|()| false)
             }),
             Ok(_) => Err(format!("volume {id}: block {at} was read although its row is lost")),
             Err(error) if lost && named(&error, id, at) => {
                 self.count("loss beyond m", 1);
-                Ok(())
+                Ok(true)
             }
             Err(error) => Err(format!("volume {id}: block {at} beyond m: {error}")),
         }
-    }
-
-    fn meta_tolerance(&self) -> u64 {
-        if self.scheme.m() == 0 && self.made_of > 1 { 1 } else { u64::from(self.scheme.m()) }
     }
 }
 

@@ -27,7 +27,7 @@ fn slot_of(shard: &Shard, index: usize) -> Option<(Slot, MemberState)> {
 }
 
 /// Whether every segment has all its columns.
-fn is_whole(shard: &Shard) -> bool {
+pub(super) fn is_whole(shard: &Shard) -> bool {
     let space = &shard.core().stripes().space;
     space.with(|space| space.lacking(SegmentId(u64::MAX)).is_empty() && space.lacking_open().is_empty())
 }

@@ -75,7 +75,7 @@ use crate::commit::{self, Config, Upkeep};
 use crate::device::Ring;
 #[cfg(doc)]
 use crate::error::Kind;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
 use crate::types::Scheme;
 use std::path::{Path, PathBuf};

@@ -112,7 +112,7 @@ pub(crate) enum VolumeCommand {
         /// Its size
         #[arg(long, value_parser = parse_size)]
         size: u64,
-        /// Its scheme [default: the array's]
+        /// Its scheme, as strong as the members allow [default: the array's]
         #[arg(long)]
         scheme: Option<SchemeName>,
     },

@@ -71,6 +71,36 @@ fn any_two_of_six_members_may_be_lost_at_4_2() {
 }
 
 #[test]
+fn a_volume_stronger_than_its_array_survives_what_its_own_scheme_says() {
+    let (weak, strong) = (noise(8, 3 * MIB), holey(9, 2 * MIB));
+    let bench = Bench::new(4, "mirror");
+    bench.import("weak", &weak);
+    let volume = bench.volume("strong");
+    expect(0, &["volume", "create", &volume, "--size", "2M", "--scheme", "mirror3"]);
+    bench.import("strong", &strong);
+    let volumes = |code| {
+        let status = expect(code, &["status", &bench.array(), "--json"]).json();
+        let row = |volume: &serde_json::Value| {
+            (
+                volume["scheme"].as_str().expect("text").to_owned(),
+                volume["tolerance"].as_i64().expect("a number"),
+            )
+        };
+        status["volumes"].as_array().expect("a list").iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(volumes(0), [("mirror".to_owned(), 1), ("mirror3".to_owned(), 2)]);
+    bench.lose(0);
+    assert_eq!(volumes(1), [("mirror".to_owned(), 0), ("mirror3".to_owned(), 1)]);
+    bench.lose(2);
+    assert_eq!(volumes(2), [("mirror".to_owned(), -1), ("mirror3".to_owned(), 0)]);
+    assert!(bench.export("strong") == padded(&strong));
+    // The weak one has lost what lay on both, and nothing else can be wrong.
+    expect(2, &["export", &bench.volume("weak"), bench.beside("lost").to_str().expect("UTF-8")]);
+    bench.import("strong", &weak[..2 * MIB]);
+    assert!(bench.export("strong") == weak[..2 * MIB]);
+}
+
+#[test]
 fn two_of_four_members_may_be_lost_at_mirror3() {
     let data = holey(7, 2 * MIB);
     for (first, second) in [(0, 1), (0, 2), (1, 3), (2, 3)] {

@@ -22,7 +22,7 @@ const BATCH_ROWS: u64 = 64;
 /// Changes and volumes of a batch at most: the description must fit beside the blocks of the widest scheme.
 const BATCH_CHANGES: usize = 32;
 /// How often a write of new blocks that finds the array full lets everything be counted again.
-const RECOUNTS: usize = 16;
+pub(super) const RECOUNTS: usize = 16;
 
 /// What a call makes of a range: a hole, and blocks beside it.
 pub(crate) struct Step {
@@ -98,15 +98,18 @@ impl Core {
             if new == 0 || self.fill_with(scheme, new) <= FILL_MAX {
                 return Ok(Claim { blocks: new, guessed: false });
             }
-            let may_shrink =
-                self.catalog.with(|catalog| catalog.may_shrink()) || self.log.with(|log| log.may_shrink());
-            if !may_shrink || recounts == RECOUNTS {
+            if recounts == RECOUNTS || !self.may_recount() {
                 return Err(no_space());
             }
             recounts += 1;
             self.flush_all().await?;
             self.checkpoint().await?;
         }
+    }
+
+    /// Whether a checkpoint of everything accepted may find fewer blocks than are counted.
+    pub(super) fn may_recount(&self) -> bool {
+        self.catalog.with(|catalog| catalog.may_shrink()) || self.log.with(|log| log.may_shrink())
     }
 
     /// Whether so much is free that there is no need to count.

@@ -14,8 +14,10 @@
 //! A page that is younger than 2 is strong, an older one that is still in its tree is met by the walk: so nothing
 //! weak is left behind it. Metadata never grows weaker again.
 
+use super::admit::RECOUNTS;
 use super::capacity::{ENTRIES_PER_PAGE, FILL_MAX, Limits};
 use super::core::Core;
+use super::room::no_space;
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId};
 use crate::format::superblock::Root;
@@ -105,11 +107,18 @@ impl Core {
 
     /// From its return on all new pages are as strong as wanted.
     async fn aim(&self, wanted: Scheme) -> Result<()> {
+        let mut recounts = 0;
         loop {
             let limits = Limits::of(&self.stripes.pool.superblock(), self.stripes.chunk_rows(), wanted);
             let accepted = self.accepted();
             if self.fill_at(wanted, limits.reserves, &accepted) > FILL_MAX {
-                return Err(Error::new(Kind::NoSpace, "the array is too full"));
+                if recounts == RECOUNTS || !self.may_recount() {
+                    return Err(no_space());
+                }
+                recounts += 1;
+                self.flush_all().await?;
+                self.checkpoint().await?;
+                continue;
             }
             let pages = accepted.values().sum::<u64>().div_ceil(ENTRIES_PER_PAGE);
             self.wait_for_pages(wanted, pages, limits.reserves).await?;

@@ -7,7 +7,7 @@
 use super::capacity::FILL_MAX;
 use super::core::Core;
 use super::room::no_space;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId};
 use crate::format::record::Change;
 use crate::log::Buffered;
@@ -274,7 +274,11 @@ impl Core {
             .catalog
             .with(|catalog| catalog.iter().filter(|(_, volume)| !volume.deleted).map(|(id, _)| id).collect());
         for volume in volumes {
-            self.flush_volume(volume).await?;
+            match self.flush_volume(volume).await {
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                outcome => drop(outcome?),
+            }
         }
         Ok(())
     }

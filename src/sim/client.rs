@@ -263,10 +263,13 @@ impl Client {
             shared.tags
         });
         let blocks = offset / BLOCK_U64..(offset + len).div_ceil(BLOCK_U64);
+        let adding = blocks.end - blocks.start;
+        self.shared.with(|shared| shared.adding += adding);
         let data = Bytes::from(blocks.flat_map(|lba| content(tag, Lba(lba))).collect::<Vec<u8>>());
         let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
         let data = data.slice(skip..skip + usize::try_from(len).expect("a few blocks"));
         let outcome = self.shard.write_at(id, offset, data).await;
+        self.shared.with(|shared| shared.adding -= adding);
         self.shared.with(|shared| match outcome {
             Ok(number) => {
                 let volume = shared.volumes.get_mut(&id).expect("volumes stay");

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::page::{Key, TreeId, Value};
 use crate::format::superblock::{Checkpoint, ChunkAddress, Root};
 use crate::format::tables::{ColumnState, SegmentRecord, Tombstone, VolumeRecord};
-use crate::map::{MapUpdate, Tree};
+use crate::map::{MapUpdate, Tree, Volume};
 use crate::space::Purpose;
 use crate::types::{Number, Pointer, SegmentId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +53,15 @@ struct Merged {
     root: Option<Root>,
     used: u64,
     tombstones: Vec<Tombstone>,
+    /// It was deleted by then. If it is deleted since, its tombstones are those of the deletion.
+    deleted: bool,
+}
+
+impl Merged {
+    /// The tombstones that are left of those that the volume has now.
+    fn left(&self, volume: &Volume) -> Vec<Tombstone> {
+        if volume.deleted == self.deleted { self.tombstones.clone() } else { volume.tombstones.clone() }
+    }
 }
 
 /// Everything that becomes true when the superblock is durable.
@@ -222,7 +231,8 @@ impl Core {
     ) -> Result<Option<Merged>> {
         let (updates, mut merged) = self.catalog.with(|catalog| {
             let volume = catalog.entry(id).expect("the catalog lists it");
-            let (root, used, mut tombstones) = (volume.root, volume.used, volume.tombstones.clone());
+            let Volume { root, used, deleted, .. } = *volume;
+            let mut tombstones = volume.tombstones.clone();
             let mut updates = Vec::new();
             if let Some(layer) = catalog.frozen.layer(id) {
                 tombstones.extend(layer.trims());
@@ -233,7 +243,7 @@ impl Core {
                     from: None,
                 }));
             }
-            (updates, Merged { root, used, tombstones })
+            (updates, Merged { root, used, tombstones, deleted })
         });
         let tree_id = TreeId::Map(id);
         let touched = keys(touches, tree_id);
@@ -302,7 +312,8 @@ impl Core {
             let rows = catalog.iter().filter_map(|(id, volume)| {
                 let merged = volumes.get(&id);
                 let root = merged.map_or(volume.root, |merged| merged.root);
-                let tombstones = merged.map_or(&volume.tombstones, |merged| &merged.tombstones);
+                let tombstones =
+                    merged.map_or_else(|| volume.tombstones.clone(), |merged| merged.left(volume));
                 if volume.deleted && root.is_none() {
                     return None;
                 }
@@ -317,7 +328,7 @@ impl Core {
                     used: merged.map_or(volume.used, |merged| merged.used),
                     root,
                     deleted: volume.deleted,
-                    tombstones: tombstones.clone(),
+                    tombstones,
                 })
             });
             rows.flat_map(|row| row.entries()).collect()
@@ -466,7 +477,7 @@ impl Core {
                 if let Some(volume) = catalog.entry(id) {
                     volume.root = merged.root;
                     volume.used = merged.used;
-                    volume.tombstones = merged.tombstones;
+                    volume.tombstones = merged.left(volume);
                 }
             }
             let counted_out: Vec<VolumeId> = catalog

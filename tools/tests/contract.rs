@@ -200,10 +200,11 @@ fn a_second_writer_is_refused_and_a_reader_is_not() {
     use std::io::{BufRead, BufReader};
     let bench = Bench::new(3, "2+1");
     expect(0, &["volume", "create", &bench.volume("v"), "--size", "4M"]);
-    let mut writer = common::command(&["__writer", &bench.volume("v"), "--after", "0"]);
+    let mut writer = common::command(&["__endure", "writer", &bench.array(), "v", "--after", "0"]);
     let mut writer = writer.stdout(std::process::Stdio::piped()).spawn().expect("started");
     let mut line = String::new();
     BufReader::new(writer.stdout.as_mut().expect("piped")).read_line(&mut line).expect("told");
+    assert_eq!(line, "opened\n");
     let file = bench.file("data", &noise(6, MIB));
     let ended = expect(65, &["import", &file, &bench.volume("w"), "--json"]);
     assert_eq!(ended.json()["error"]["kind"], "busy");

@@ -22,7 +22,7 @@ fn every_shell_gets_a_script_that_it_understands() {
         for word in commands().iter().map(String::as_str).chain(["records", "seconds"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
-        assert!(!script.contains("__writer"), "{shell}: a command that nobody is to see");
+        assert!(!script.contains("__endure"), "{shell}: a command that nobody is to see");
         let json = expect(0, &["completions", shell, "--json"]).json();
         assert_eq!((json["shell"].as_str(), json["script"].as_str()), (Some(shell), Some(script.as_str())));
         let checked = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn();
@@ -51,7 +51,7 @@ fn there_is_a_manual_page_for_every_command() {
     for name in commands().iter().filter(|name| *name != "help") {
         assert!(pages.contains(&format!("paritas-{name}.1").as_str()), "{name}: {pages:?}");
     }
-    assert!(!pages.iter().any(|page| page.contains("__writer")), "{pages:?}");
+    assert!(!pages.iter().any(|page| page.contains("__endure")), "{pages:?}");
     let page = std::fs::read_to_string(bench.beside("new/man1/paritas-inspect.1")).expect("a page");
     assert!(page.contains(".SH NAME") && page.contains("records"));
     expect(74, &["man", "/dev/null/man1"]);

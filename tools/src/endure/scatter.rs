@@ -42,10 +42,11 @@ pub(super) fn run(args: &ScatterArgs) -> Result<Report, Failure> {
     }
     let peak = peak_memory()?;
     let limit = options.write_buffer + options.map_cache + (128 << 20);
+    let longest_write = calls.percentile(1.0).unwrap_or_default();
     let document = json!({
         "writes": args.writes, "seconds": elapsed.as_secs_f64(), "peak_memory": peak, "limit": limit,
         "written": work.written, "metadata": work.metadata, "accepted": work.accepted,
-        "longest_write_ms": calls.percentile(1.0).unwrap_or_default().as_millis(), "longest_flush_ms": longest_flush.as_millis(),
+        "longest_write_ms": longest_write.as_millis(), "longest_flush_ms": longest_flush.as_millis(),
     });
     let text = format!(
         "{} random 4 KiB writes in {:.0} s, {} writes/s, p50 {} us, p99 {} us, longest {} ms, longest flush {} ms; \
@@ -55,7 +56,7 @@ pub(super) fn run(args: &ScatterArgs) -> Result<Report, Failure> {
         rate(args.writes, elapsed),
         calls.percentile(0.5).unwrap_or_default().as_micros(),
         calls.percentile(0.99).unwrap_or_default().as_micros(),
-        calls.percentile(1.0).unwrap_or_default().as_millis(),
+        longest_write.as_millis(),
         longest_flush.as_millis(),
         show_size(work.written),
         show_size(work.accepted),

@@ -164,8 +164,21 @@ impl Client {
 
     /// Makes a volume, perhaps a stronger one than the array ever had.
     async fn create(&mut self) {
-        let members = self.shard.core().stripes().pool.count();
         let least = self.shared.with(|shared| shared.tolerance);
+        self.create_of(least).await;
+    }
+
+    /// Makes a volume that is stronger than the array ever had one, where the members hold such.
+    pub async fn outgrow(mut self) {
+        let pool = &self.shard.core().stripes().pool;
+        let (least, members) = (pool.meta_scheme().m() + 1, pool.count());
+        if usize::from(least) < members {
+            self.create_of(least).await;
+        }
+    }
+
+    async fn create_of(&mut self, least: u8) {
+        let members = self.shard.core().stripes().pool.count();
         let scheme = any_scheme(&mut self.rng, least, members);
         let blocks = 16 + self.rng.below(200);
         let name = self.shared.with(|shared| {

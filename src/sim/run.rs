@@ -501,6 +501,18 @@ impl Run {
                 life.executor.run_until_stalled();
             }
         }
+        if self.rng.chance(1, 4) {
+            // Likewise while metadata grows stronger.
+            let client = Client::new(shard.clone(), self.shared.clone(), self.rng.fork("outgrow"), 0);
+            life.executor.spawner().spawn(client.outgrow());
+            for _ in 0..self.rng.below(400) {
+                life.executor.run_until_stalled();
+                if !self.hub.step() {
+                    break;
+                }
+            }
+            life.executor.run_until_stalled();
+        }
         if self.rng.chance(1, 2) {
             self.strike(true);
         }

@@ -2,8 +2,9 @@
 //! and the header of a record costs more I/O than they do.
 //!
 //! Invariants:
-//! - A record is remembered only once it was verified. What the map points to never changes, and the number of a segment
-//!   is never given out again; so what is remembered of a place stays true, but for the chunks, which rebuilds change.
+//! - A record is remembered only once it was verified. What the map points to never changes, and the number of a
+//!   segment is never given out again; so what is remembered of a place stays true, but for the chunks, which
+//!   rebuilds change.
 //! - At most [`RECORDS_MAX`] are remembered.
 
 use super::{Found, Stripes, View};

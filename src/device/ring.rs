@@ -5,7 +5,7 @@
 //!   if the thread ends otherwise, whoever waits is told.
 //! - The thread looks at the queue and says that it sleeps under one lock. So an operation that it has not seen comes
 //!   after that word: whoever adds it, or another before, finds the word, takes it back and rings the bell.
-//! - At most [`LANES_MAX`] lanes with at most [`DEPTH`] operations each are with the kernel: the ring's queue of
+//! - At most `LANES_MAX` lanes with at most `DEPTH` operations each are with the kernel: the ring's queue of
 //!   completions has room for all. What is beyond a lane's depth waits in that lane, in order, and for nobody else's:
 //!   a member that hangs keeps no other waiting. Who submits bounds how much that is: writes by the write buffer,
 //!   reads by their tasks.

@@ -8,8 +8,8 @@
 //!   good once the task has finished.
 //! - The futures belong to the executor, never to a waker: dropping the executor drops them all.
 //! - No future is polled or dropped while the inbox is locked, so tasks may spawn and wake at any time.
-//! - Whoever runs the executor may sleep elsewhere than in [`Executor::park`]. It says so under the inbox's lock, and
-//!   only while no task is ready ([`Executor::lie_down`]); so a push either comes before that and is seen, or comes
+//! - Whoever runs the executor may sleep elsewhere than in `Executor::park`. It says so under the inbox's lock, and
+//!   only while no task is ready (`Executor::lie_down`); so a push either comes before that and is seen, or comes
 //!   after and takes the word back, under the same lock, and rings the alarm. An alarm ends a sleep also if it rings
 //!   before it begins: no wake is lost, and a push to somebody who is awake costs no alarm.
 

@@ -54,6 +54,8 @@ struct Raising<'a>(&'a Core);
 impl Drop for Raising<'_> {
     fn drop(&mut self) {
         self.0.progress.with(|progress| progress.raising = false);
+        // Old pages are dead now: whoever gave up looks again.
+        self.0.note_change();
         self.0.changed.notify_all();
     }
 }
@@ -63,8 +65,8 @@ impl Core {
     /// written, nothing may rely on it.
     ///
     /// # Errors
-    /// [`Kind::NoSpace`] when there is no room for stronger metadata, or why it could not be written: then what
-    /// is new is stronger until the array is opened anew, and nothing else has changed.
+    /// [`Kind::NoSpace`] when there is no room for stronger metadata, or why it could not be written: then some
+    /// pages are stronger than they need to be, and nothing else has changed.
     pub(crate) async fn raise_metadata(&self, m: u8) -> Result<()> {
         let _raising = self.raising().await;
         let pool = &self.stripes.pool;
@@ -72,6 +74,19 @@ impl Core {
         if wanted == pool.meta_scheme() {
             return Ok(());
         }
+        let raised = self.raise_to(wanted).await;
+        match raised {
+            Ok(()) => {
+                pool.raise_meta_scheme(wanted);
+                self.progress.with(|progress| progress.raises += 1);
+            }
+            Err(_) => self.stop_aiming().await,
+        }
+        raised
+    }
+
+    /// Makes every page as strong as wanted.
+    async fn raise_to(&self, wanted: Scheme) -> Result<()> {
         self.aim(wanted).await.map_err(|error| no_room(wanted, error))?;
         let mut walk = self.walk_pages(wanted.m());
         while !self.config.bugs.has(Bug::PagesLeftWeak) && self.touch_weak(&mut walk).await? {
@@ -84,9 +99,16 @@ impl Core {
         if self.has_weak_table(wanted.m()) {
             self.checkpoint().await?;
         }
-        pool.raise_meta_scheme(wanted);
-        self.progress.with(|progress| progress.raises += 1);
         Ok(())
+    }
+
+    /// New pages are again as strong as all of them are, and no more is kept free than these need.
+    async fn stop_aiming(&self) {
+        let _turn = self.turn().await;
+        let superblock = self.stripes.pool.superblock();
+        let limits = Limits::of(&superblock, self.stripes.chunk_rows(), superblock.meta_scheme);
+        self.limits.with(|now| *now = limits);
+        self.target.with(|target| *target = superblock.meta_scheme);
     }
 
     /// Whether metadata is being made stronger.

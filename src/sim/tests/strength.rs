@@ -2,8 +2,9 @@
 
 use super::scene::{Life, Scene};
 use crate::error::Kind;
+use crate::format::page::TreeId;
 use crate::format::superblock::ChunkAddress;
-use crate::sim::SimDisk;
+use crate::sim::{Rot, SimDisk};
 use crate::types::{Lba, Scheme, VolumeId};
 
 fn scheme(k: u8, m: u8) -> Scheme {
@@ -242,4 +243,28 @@ fn without_room_for_stronger_metadata_a_strong_volume_is_refused_and_all_goes_on
     create(&life, "strong", scheme(1, 2), 64).expect("there is room now");
     check(&life);
     life.expect(weak, full / 2, full - full / 2, 2);
+}
+
+// There seemed to be room, and then there was not: metadata was to be stronger from then on, what is kept free for it
+// grew, and stayed so when the volume had been refused. So calls that add no block found no room any more.
+#[test]
+fn what_is_kept_free_for_stronger_metadata_is_given_back_when_it_cannot_be_written() {
+    let mut scene = Scene::new((2, 1), 16, &[120; 5]);
+    scene.config.map_cache = 0;
+    let life = scene.open();
+    let weak = life.volume("weak", 1024);
+    life.write(weak, 0, 500, 1);
+    life.flush(weak);
+    life.checkpoint();
+    // A page that the walk through the map has to read, and nobody before it.
+    life.volume("other", 64);
+    let core = life.shard.core();
+    let root = core.root(TreeId::Map(weak)).expect("it has a map").pointer.place;
+    for (disk, block) in life.blocks(root.segment).into_iter().skip(root.row.0.into()).step_by(16) {
+        scene.disks[disk].rot(block..block + 1, Rot::Zero);
+    }
+    let (reserves, written) = (core.reserves(), core.progress().checkpoints);
+    assert!(create(&life, "strong", scheme(1, 4), 64).is_err());
+    assert!(core.progress().checkpoints > written, "it fails late");
+    assert_eq!((core.reserves(), meta(&life)), (reserves, scheme(2, 1)));
 }

@@ -14,10 +14,11 @@ use super::upkeep::is_whole;
 use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
 use crate::error::{Error, Kind};
 use crate::format::superblock::ChunkAddress;
+use crate::format::tables::ColumnState;
 use crate::limits::RING_BYTES;
 use crate::pool::Candidate;
 use crate::runtime::{Executor, Order, Owned};
-use crate::types::{BLOCK_U64, Lba, Number, Scheme, VolumeId};
+use crate::types::{BLOCK_U64, Lba, Number, Place, Pointer, Scheme, VolumeId};
 use crate::volume::{Shard, VolumeInfo};
 use crate::zoo::Bugs;
 use std::collections::BTreeMap;
@@ -653,7 +654,7 @@ impl Run {
         for (id, blocks) in self.shared.with(|shared| shared.sizes()) {
             let m = self.shared.with(|shared| shared.volumes[&id].scheme.m());
             for at in 0..blocks {
-                if self.beyond_block(&life, &shard, id, at)? && is_whole && u64::from(m) >= gone {
+                if self.beyond_block(&life, &shard, (id, at), is_whole)? && is_whole && u64::from(m) >= gone {
                     return Err(format!("volume {id}: block {at} is lost with {gone} members, its m is {m}"));
                 }
             }
@@ -663,37 +664,54 @@ impl Run {
     }
 
     /// Returns whether a block is lost.
-    fn beyond_block(&mut self, life: &Life, shard: &Shard, id: VolumeId, at: u64) -> Checked<bool> {
+    fn beyond_block(
+        &mut self,
+        life: &Life,
+        shard: &Shard,
+        (id, at): (VolumeId, u64),
+        is_whole: bool,
+    ) -> Checked<bool> {
         let handle = shard.clone();
         let (read, place) = self.finish(life, async move {
             (handle.read_blocks(id, Lba(at), 1).await, handle.locate(id, Lba(at)).await)
         })?;
-        let place = place.map_err(|error| format!("the map beyond m: {error}"))?;
-        let lost = match place {
-            None => false,
-            Some(pointer) => {
-                let view = shard.core().stripes().view(pointer.place.segment).map_err(|e| e.to_string())?;
-                let readable = |column: &Option<ChunkAddress>| {
-                    column.is_some_and(|address| shard.core().stripes().pool.reader(address.slot).is_some())
-                };
-                let left = view.columns.iter().filter(|column| readable(column)).count();
-                let own = readable(&view.columns[usize::from(pointer.place.column.0)]);
-                !own && left < usize::from(view.scheme.k())
-            }
+        let (may_fail, may_succeed) = match place {
+            Ok(None) => (false, true),
+            Ok(Some(pointer)) => fate(shard, pointer)?,
+            // Pages lack redundancy where anything does.
+            Err(error) if is_whole => return Err(format!("the map beyond m: {error}")),
+            Err(_) => (true, false),
         };
         match read {
-            Ok(data) if !lost => self.shared.with(|shared| {
+            Ok(data) if may_succeed => self.shared.with(|shared| {
                 let model = &shared.volumes[&id];
                 model.check_read(model.issued, Lba(at), &data).map(|()| false)
             }),
             Ok(_) => Err(format!("volume {id}: block {at} was read although its row is lost")),
-            Err(error) if lost && named(&error, id, at) => {
+            Err(error) if may_fail && named(&error, id, at) => {
                 self.count("loss beyond m", 1);
                 Ok(true)
             }
             Err(error) => Err(format!("volume {id}: block {at} beyond m: {error}")),
         }
     }
+}
+
+/// Whether a block may be lost, and whether it may be there. A column that is doubted may be good, or not.
+fn fate(shard: &Shard, pointer: Pointer) -> Checked<(bool, bool)> {
+    let Place { segment, column, .. } = pointer.place;
+    let stripes = shard.core().stripes();
+    let (k, columns) = stripes
+        .space
+        .with(|space| space.get(segment).map(|found| (found.scheme.k(), found.columns.clone())))
+        .ok_or_else(|| format!("segment {segment} is not in the table"))?;
+    let is_there = |at: ChunkAddress| stripes.pool.reader(at.slot).is_some();
+    let is_good = |state: &&ColumnState| matches!(state, ColumnState::Complete(at) if is_there(*at));
+    let is_readable = |state: &&ColumnState| state.address().is_some_and(is_there);
+    let own = &columns[usize::from(column.0)];
+    let suffices = |left: usize| left >= usize::from(k);
+    let is_sure = is_good(&own) || suffices(columns.iter().filter(is_good).count());
+    Ok((!is_sure, is_readable(&own) || suffices(columns.iter().filter(is_readable).count())))
 }
 
 /// What may happen to every member: nothing that costs data.

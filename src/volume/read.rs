@@ -76,9 +76,18 @@ impl Shard {
             attempt += 1;
             let before = self.root(id);
             let (sources, root) = match self.resolve(id, lba, blocks).await {
+                Ok(resolved) => resolved,
                 // A checkpoint may have freed the pages of the tree meanwhile.
                 Err(_) if self.root(id) != before => continue,
-                resolved => resolved?,
+                // Of the blocks that a lost page of the map has, and of no others, nothing is known.
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    if blocks > 1 {
+                        return self.read_halves(id, lba, blocks).await;
+                    }
+                    self.core.note_loss(id, lba);
+                    return Err(self.unmapped(id, lba, &error));
+                }
+                Err(error) => return Err(error),
             };
             let fetched = self.fetch(lba, &sources).await;
             self.core.wake_for_suspects();
@@ -193,14 +202,30 @@ impl Shard {
         Ok(Fetched { blocks: out, lost })
     }
 
+    /// What a read says of a block whose place nobody knows any more.
+    fn unmapped(&self, volume: VolumeId, lba: Lba, error: &Error) -> Error {
+        let text = format!(
+            "bytes {} to {} of volume {} cannot be found: {error}; bring back the members that are missing, or salvage \
+             the array",
+            lba.0 * BLOCK_U64,
+            lba.plus(1).0 * BLOCK_U64,
+            self.named(volume)
+        );
+        Error::new(Kind::DataLoss { volume, lba }, text)
+    }
+
+    fn named(&self, volume: VolumeId) -> String {
+        self.core.catalog().with(|catalog| match catalog.get(volume) {
+            Ok(volume) => format!("'{}'", volume.name),
+            Err(_) => format!("number {volume}"),
+        })
+    }
+
     /// What a read says of lost blocks, which are in order: the first of them, and those that follow on it.
     fn lost(&self, volume: VolumeId, lost: &[Lba]) -> Error {
         let lba = lost[0];
         let count = (0..).zip(lost).take_while(|(index, at)| lba.plus(*index) == **at).count() as u64;
-        let name = self.core.catalog().with(|catalog| match catalog.get(volume) {
-            Ok(volume) => format!("'{}'", volume.name),
-            Err(_) => format!("number {volume}"),
-        });
+        let name = self.named(volume);
         let (from, to) = (lba.0 * BLOCK_U64, lba.plus(count).0 * BLOCK_U64);
         let text = format!(
             "bytes {from} to {to} of volume {name} are lost: more is damaged there than the volume's scheme \

@@ -2,6 +2,8 @@
 
 use super::scene::{Life, Scene};
 use crate::error::Kind;
+use crate::format::page::{Key, TreeId};
+use crate::map::Tree;
 use crate::sim::Rot;
 use crate::types::{Lba, Number, VolumeId};
 
@@ -110,4 +112,38 @@ fn a_flush_that_could_not_write_keeps_failing_and_says_what_is_not_durable() {
     assert_eq!(flush(&life, other), Ok(Number(0)), "it has nothing that could be lost");
     let clear = life.run(async move |shard| shard.clear().await);
     assert_eq!(clear.map_err(|error| error.kind()), Err(Kind::ReadOnly));
+}
+
+// A read that met a lost page of the map said that the array contradicts itself, of all blocks that it asked for.
+#[test]
+fn blocks_that_a_lost_page_of_the_map_has_are_named_and_all_others_are_exact() {
+    let mut scene = Scene::new((1, 1), 32, &[80; 2]);
+    scene.config.map_cache = 0;
+    let life = scene.open();
+    let id = life.volume("mail", 1024);
+    (0..1000).step_by(8).for_each(|lba| life.write(id, lba, 8, 1));
+    life.flush(id);
+    life.checkpoint();
+    let leaf = life.run(async move |shard| {
+        let core = shard.core();
+        let map = Tree::new(core.as_ref(), TreeId::Map(id), core.root(TreeId::Map(id)));
+        map.page_at(0, Key(300, 0)).await
+    });
+    let place = leaf.expect("a sound map").expect("a leaf").place;
+    for (disk, block) in life.blocks(place.segment).into_iter().skip(place.row.0.into()).step_by(32) {
+        scene.disks[disk].rot(block..block + 1, Rot::Garbage);
+    }
+    let read = |lba: u64, blocks: u64| {
+        let read = life.run(async move |shard| shard.read(id, Lba(lba), blocks).await);
+        read.map(drop).map_err(|error| error.kind())
+    };
+    let lost: Vec<u64> = (0..1000).filter(|lba| read(*lba, 1).is_err()).collect();
+    let (first, last) = (lost[0], lost[lost.len() - 1]);
+    assert!(lost.contains(&300) && lost.len() < 200 && last - first + 1 == lost.len() as u64, "{lost:?}");
+    assert_eq!(read(first - 20, 200), Err(Kind::DataLoss { volume: id, lba: Lba(first) }));
+    assert_eq!(read(first + 1, 200), Err(Kind::DataLoss { volume: id, lba: Lba(first + 1) }));
+    life.expect(id, 0, first, 1);
+    life.expect(id, last + 1, 999 - last, 1);
+    let damage = life.shard.damage();
+    assert_eq!((damage.len(), damage[0].lba.0, damage[0].blocks as usize), (1, first, lost.len()));
 }

@@ -23,6 +23,10 @@ pub(crate) const FILL_MAX: u64 = 937_500;
 pub(super) const ENTRIES_PER_PAGE: u64 = 42;
 /// Segments of a scheme that are only partly filled: that of fresh and that of moved blocks.
 const OPEN_SEGMENTS: u64 = 2;
+/// Segments of pages that are only partly filled: one of the segment table, one of the others.
+pub(super) const OPEN_OF_PAGES: u64 = 2;
+/// A call may need one in so many segments at once; a longer one waits until the cleaner finds it more.
+pub(super) const CALL_SHARE: u64 = 8;
 /// Rows of a segment that a batch may lose at its end: a header of its own for the part that goes on in the
 /// next segment, the last row that it only fills partly, one row too few for a record.
 const LOST_ROWS: u64 = 3;
@@ -103,17 +107,19 @@ pub(super) fn fill(space: &Space, reserves: Reserves, meta: Scheme, live: &BTree
         (segments.saturating_mul(WHOLE) / all, all)
     };
     let (mut sum, mut call) = (0u64, 0u64);
-    for (&wanted, &blocks) in live.iter().filter(|(_, blocks)| **blocks > 0) {
+    for (&wanted, &blocks) in live {
         let scheme = space.fit(wanted);
-        let needed = blocks.div_ceil(blocks_per_segment(rows, scheme)) + OPEN_SEGMENTS;
-        let (part, all) = share(wanted, needed);
+        // Where nothing lives, open segments are given up when room is short, and a call needs one again.
+        let open = if blocks > 0 { OPEN_SEGMENTS } else { 0 };
+        let (part, all) = share(wanted, blocks.div_ceil(blocks_per_segment(rows, scheme)) + open);
         sum = sum.saturating_add(part);
         // The largest call must find its room at once, without the blocks that it replaces being free.
-        let largest = segments_of(rows, scheme, WRITE_BLOCKS_MAX, 0).min(all / 8);
-        call = call.max(share(wanted, largest).0);
+        let largest = segments_of(rows, scheme, if blocks > 0 { WRITE_BLOCKS_MAX } else { 0 }, 0);
+        call = call.max(share(wanted, largest.min(all / CALL_SHARE).max(1)).0);
     }
     let pages = live.values().sum::<u64>().div_ceil(ENTRIES_PER_PAGE);
-    let (metadata, _) = share(meta, pages.div_ceil(pages_per_segment(rows, space.fit(meta))));
+    let needed = pages.div_ceil(pages_per_segment(rows, space.fit(meta))) + OPEN_OF_PAGES;
+    let (metadata, _) = share(meta, needed);
     sum.saturating_add(call).saturating_add(metadata)
 }
 

@@ -197,23 +197,33 @@ impl Core {
         });
     }
 
+    /// The log and the cleaner go on in other segments than these.
+    fn leave(&self, segments: &BTreeSet<SegmentId>) {
+        let left =
+            self.log.with(|log| log.leave_segments(segments)).into_iter().chain(self.leave_moves(segments));
+        self.stripes.space.with(|space| left.for_each(|segment| space.seal(segment)));
+    }
+
+    /// Seals the open segments in which nothing lives, so that the next checkpoint frees them: each scheme that
+    /// was ever written has some.
+    pub(crate) fn leave_idle(&self) {
+        self.leave(&self.stripes.space.with(|space| space.idle_open()));
+    }
+
     /// Seals the open segments that lack a column, so that they can be rebuilt, makes everything durable and
     /// commits it: what rebuild works on is what the newest checkpoint covers.
     pub(crate) async fn settle_lacking(&self) -> Result<()> {
         {
             let _turn = self.turn().await;
             let lacking = self.stripes.space.with(|space| space.lacking_open());
-            let dropped: Vec<SegmentId> = self.log.with(|log| log.leave_segments(&lacking));
             let pages: Vec<SegmentId> = self.meta.with(|meta| {
                 let streams = meta
                     .iter_mut()
                     .filter(|stream| stream.segment.is_some_and(|segment| lacking.contains(&segment)));
                 streams.filter_map(|stream| stream.segment.take()).collect()
             });
-            let moves = self.leave_moves(&lacking);
-            self.stripes.space.with(|space| {
-                dropped.into_iter().chain(pages).chain(moves).for_each(|segment| space.seal(segment));
-            });
+            self.stripes.space.with(|space| pages.into_iter().for_each(|segment| space.seal(segment)));
+            self.leave(&lacking);
         }
         self.until_moved().await?;
         self.flush_all().await?;

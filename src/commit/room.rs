@@ -5,7 +5,7 @@
 //! [`Kind::NoSpace`] only when nothing waits in the buffer and the cleaner has found nothing more to free since
 //! the last change: so nobody hangs.
 
-use super::capacity::{pages_per_segment, segments_of};
+use super::capacity::{CALL_SHARE, OPEN_OF_PAGES, pages_per_segment, segments_of};
 use super::core::Core;
 use crate::error::{Error, Kind, Result};
 use crate::format::record::Record;
@@ -19,8 +19,6 @@ use std::time::Duration;
 /// The cleaner begins when fewer than one in so many segments is free, and at least [`LOW_MIN`].
 const LOW_SHARE: u64 = 32;
 const LOW_MIN: u64 = 3;
-/// Segments of pages that are only partly filled: one of the segment table, one of the others.
-const OPEN_OF_PAGES: u64 = 2;
 /// How long a block is delayed when no segment is left for user data: 10 ms for a call of 1 MiB.
 const DELAY_MAX: Duration = Duration::from_micros(40);
 
@@ -203,6 +201,17 @@ impl Core {
             let all = space.most_segments(scheme, self.reserves());
             (space.free_segments(scheme, Purpose::Data, self.reserves()), (all / LOW_SHARE).max(LOW_MIN))
         })
+    }
+
+    /// The widest scheme that is written: its segments need room on the most members.
+    pub(crate) fn widest(&self) -> Scheme {
+        let meta = self.meta_scheme();
+        self.log.with(|log| log.schemes().chain([meta]).max_by_key(|scheme| scheme.width())).unwrap_or(meta)
+    }
+
+    /// Segments of this scheme that a call may need at once.
+    pub(crate) fn segments_of_call(&self, scheme: Scheme) -> u64 {
+        self.segments_for_users(scheme) / CALL_SHARE
     }
 
     /// Segments of this scheme that user data may fill, if nothing else is there.

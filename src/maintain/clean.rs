@@ -5,7 +5,7 @@
 //! nothing more can be gained. Whatever it looked at in vain it leaves alone until something changed there, so
 //! an idle array costs nothing.
 
-use super::choose::{Need, Victim, Walked, page_victims, victims};
+use super::choose::{Need, Victim, Walked, page_victims, uneven, victims};
 use super::empty::Emptier;
 use crate::commit::{Core, Moved, Shortage};
 use crate::error::Result;
@@ -38,25 +38,42 @@ struct Cleaner {
     futile: u32,
 }
 
-/// Whether rounds gain anything: only more free chunks than ever since something changed count. Moving what is live
+/// What is free.
+#[derive(Clone, Copy, Default)]
+struct Room {
+    /// Chunks.
+    chunks: u64,
+    /// Segments of the widest scheme beside all reserves.
+    segments: u64,
+}
+
+impl Room {
+    fn of(core: &Core) -> Room {
+        let chunks = core.stripes().space.with(|space| space.free_chunks());
+        Room { chunks, segments: core.free_and_low(core.widest()).0 }
+    }
+}
+
+/// Whether rounds gain anything: only more room than ever since something changed counts. Moving what is live
 /// from segment to segment makes what is free fall and rise, and could go on for ever.
 #[derive(Default)]
 struct Gain {
     /// Counts everything by which blocks may have died.
     changes: u64,
-    /// The most chunks that were free since.
-    most: u64,
+    /// The most that was free since.
+    most: Room,
 }
 
 impl Gain {
-    /// Whether a round that began with `before` free chunks, and ended with `after`, gained some.
-    fn is_one(&mut self, changes: u64, before: u64, after: u64) -> bool {
+    /// Whether a round that began with so much room, and ended with so much, gained some.
+    fn is_one(&mut self, changes: u64, before: Room, after: Room) -> bool {
         if self.changes != changes {
             *self = Gain { changes, most: before };
         }
-        let gained = after > self.most;
-        self.most = self.most.max(after);
-        gained
+        let most = self.most;
+        self.most =
+            Room { chunks: after.chunks.max(most.chunks), segments: after.segments.max(most.segments) };
+        after.chunks > most.chunks || after.segments > most.segments
     }
 }
 
@@ -98,16 +115,22 @@ impl Cleaner {
 
     async fn round(&mut self, core: &Core, shortage: Shortage) -> Result<Step> {
         let Some(_cleaning) = core.begin_cleaning() else { return Ok(Step::Rest) };
-        let (changes, before) = (core.changes(), free(core));
+        let (changes, before) = (core.changes(), Room::of(core));
         let mut chosen = self.choose(core, Need::Some);
         if chosen.is_empty() && shortage == Shortage::Critical {
+            core.leave_idle();
             // Live counts are as of the last checkpoint, and what is dead is not free before the next.
             if core.may_free() {
                 core.checkpoint().await?;
             }
-            if free(core) > before {
+            if Room::of(core).chunks > before.chunks {
                 return Ok(Step::Again);
             }
+        }
+        if chosen.is_empty() {
+            chosen = self.even_out(core, shortage);
+        }
+        if chosen.is_empty() && shortage == Shortage::Critical {
             chosen = self.choose(core, Need::Any);
         }
         if chosen.is_empty() {
@@ -121,7 +144,7 @@ impl Cleaner {
         let whole = self.empty(core, &chosen).await?;
         core.checkpoint().await?;
         self.account(core, &chosen, whole);
-        if self.gain.is_one(core.changes(), before, free(core)) {
+        if self.gain.is_one(core.changes(), before, Room::of(core)) {
             self.futile = 0;
             return Ok(Step::Again);
         }
@@ -135,23 +158,19 @@ impl Cleaner {
         Ok(Step::Again)
     }
 
-    /// The segments of one round: what they have live fits the cleaner's room, and enough is gained.
-    fn choose(&mut self, core: &Core, need: Need) -> Vec<Victim> {
-        let all = core.stripes().space.with(|space| victims(space, &self.walked, need));
-        let mut chosen: Vec<Victim> = Vec::new();
-        // In thousandths of a segment.
-        let (mut filled, mut gained) = (0, 0);
-        for victim in all {
-            let share = victim.live * 1000 / victim.room;
-            let (room, low) = allowance(core, victim.scheme);
-            if !chosen.is_empty() && (filled + share > room * 1000 || gained > low * 1000) {
-                break;
-            }
-            filled += share;
-            gained += 1000 - share;
-            chosen.push(victim);
-        }
-        chosen
+    /// The segments of one round that gain room.
+    fn choose(&self, core: &Core, need: Need) -> Vec<Victim> {
+        first_of(core, core.stripes().space.with(|space| victims(space, &self.walked, need)))
+    }
+
+    /// The segments of one round that are in the way where they are. A call that waits may need more than one.
+    fn even_out(&self, core: &Core, shortage: Shortage) -> Vec<Victim> {
+        let call = if shortage == Shortage::Critical { core.segments_of_call(core.widest()) } else { 0 };
+        let least = core
+            .reserves()
+            .kept_from(Purpose::Data)
+            .saturating_add(usize::try_from(call).unwrap_or(usize::MAX));
+        first_of(core, core.stripes().space.with(|space| uneven(space, &self.walked, least)))
     }
 
     /// Empties segments. Returns those that were walked through to the end.
@@ -223,9 +242,22 @@ fn allowance(core: &Core, scheme: Scheme) -> (u64, u64) {
     ((own - own.min(free - free / 4)).min(ROUND_SEGMENTS), low)
 }
 
-/// Chunks that are in no segment.
-fn free(core: &Core) -> u64 {
-    core.stripes().space.with(|space| space.free_chunks())
+/// The first of these, as many as one round takes: what they have live fits the cleaner's room, and enough is gained.
+fn first_of(core: &Core, victims: Vec<Victim>) -> Vec<Victim> {
+    let mut chosen: Vec<Victim> = Vec::new();
+    // In thousandths of a segment.
+    let (mut filled, mut gained) = (0, 0);
+    for victim in victims {
+        let share = victim.live * 1000 / victim.room;
+        let (room, low) = allowance(core, victim.scheme);
+        if !chosen.is_empty() && (filled + share > room * 1000 || gained > low * 1000) {
+            break;
+        }
+        filled += share;
+        gained += 1000 - share;
+        chosen.push(victim);
+    }
+    chosen
 }
 
 #[cfg(test)]
@@ -238,11 +270,13 @@ mod tests {
     #[test]
     fn what_falls_and_rises_again_is_no_gain() {
         let mut gain = Gain::default();
-        let free = [140, 145, 147, 147, 145, 147, 145, 147];
+        let room = |chunks, segments| Room { chunks, segments };
+        let free = [140, 145, 147, 147, 145, 147, 145, 147].map(|chunks| room(chunks, 0));
         let rounds = free.iter().zip(&free[1..]);
         let gained: Vec<bool> = rounds.map(|(before, after)| gain.is_one(3, *before, *after)).collect();
         assert_eq!(gained, [true, true, false, false, false, false, false]);
-        assert!(gain.is_one(4, 145, 147), "blocks have died since");
-        assert!(!gain.is_one(4, 145, 147));
+        assert!(gain.is_one(3, room(145, 0), room(145, 1)), "it is spread better");
+        assert!(gain.is_one(4, room(145, 0), room(147, 0)), "blocks have died since");
+        assert!(!gain.is_one(4, room(145, 0), room(147, 0)));
     }
 }

@@ -5,7 +5,7 @@ use crate::format::superblock::ChunkAddress;
 use crate::format::tables::ColumnState;
 use crate::limits::RUNWAY_CHUNKS_MAX;
 use crate::types::{Chunk, Scheme, SegmentId, Slot};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a segment is for: decides which reserve it may use (rule 13).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -166,6 +166,12 @@ impl Space {
     pub fn most_segments(&self, wanted: Scheme, reserves: Reserves) -> u64 {
         let keep = reserves.kept_from(Purpose::Data) as u64;
         self.segments_of(wanted, |member| u64::from(member.chunks).saturating_sub(keep))
+    }
+
+    /// How many chunks of each member in use are free.
+    pub fn free_of_members(&self) -> BTreeMap<Slot, usize> {
+        let members = (0u8..).map(Slot).zip(&self.members);
+        members.filter(|(_, member)| member.active).map(|(slot, member)| (slot, member.free.len())).collect()
     }
 
     /// Whether less than half is taken of what user data may fill of each member.

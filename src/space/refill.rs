@@ -4,7 +4,7 @@
 //! adopted as a column or given back. After a crash it is free again, because no table names it.
 
 use super::allocate::{Purpose, Reserves};
-use super::table::Space;
+use super::table::{Segment, Space};
 use crate::format::superblock::{ChunkAddress, MemberRecord};
 use crate::format::tables::ColumnState;
 use crate::types::{Chunk, Column, SegmentId, Slot};
@@ -89,6 +89,15 @@ impl Space {
             .collect()
     }
 
+    /// Open segments of the log in which nothing lives and nothing is under way.
+    pub fn idle_open(&self) -> BTreeSet<SegmentId> {
+        let is_idle = |segment: &Segment| {
+            let is_untouched = segment.live == 0 && segment.pending == 0 && segment.pins == 0;
+            segment.purpose.is_log() && !segment.sealed && segment.applied == segment.rows && is_untouched
+        };
+        self.segments.iter().filter(|(_, segment)| is_idle(segment)).map(|(id, _)| *id).collect()
+    }
+
     /// Whether a column is complete on a member in use.
     fn has(&self, id: SegmentId, column: Column) -> bool {
         let address = self.segments.get(&id).and_then(|segment| segment.column(column));
@@ -158,7 +167,6 @@ impl Space {
 mod tests {
     use super::*;
     use crate::format::superblock::MemberState;
-    use crate::space::Segment;
     use crate::types::{Epoch, Scheme, Uuid};
 
     fn record(chunks: u32) -> MemberRecord {

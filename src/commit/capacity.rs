@@ -85,7 +85,7 @@ pub(crate) fn blocks_per_segment(chunk_rows: u16, scheme: Scheme) -> u64 {
 }
 
 /// Rows that a batch of `blocks` blocks takes at most, with `preamble` bytes of intervals and changes.
-fn rows_of(scheme: Scheme, blocks: u64, preamble: u64) -> u64 {
+pub(super) fn rows_of(scheme: Scheme, blocks: u64, preamble: u64) -> u64 {
     let (k, width) = (u64::from(scheme.k()), u64::from(scheme.width()));
     let data = blocks.div_ceil(k);
     let described = (data * (40 * k + 8 * width) + preamble).div_ceil(4096 * k);
@@ -95,8 +95,12 @@ fn rows_of(scheme: Scheme, blocks: u64, preamble: u64) -> u64 {
 
 /// Segments that a batch takes at most.
 pub(super) fn segments_of(chunk_rows: u16, scheme: Scheme, blocks: u64, preamble: u64) -> u64 {
-    let usable = u64::from(chunk_rows).saturating_sub(LOST_ROWS).max(1);
-    rows_of(scheme, blocks, preamble).div_ceil(usable)
+    segments_of_rows(chunk_rows, rows_of(scheme, blocks, preamble))
+}
+
+/// Segments that batches of so many rows take at most.
+pub(super) fn segments_of_rows(chunk_rows: u16, rows: u64) -> u64 {
+    rows.div_ceil(u64::from(chunk_rows).saturating_sub(LOST_ROWS).max(1))
 }
 
 /// What so many live blocks of each scheme, their maps and what is always half filled take of the room.

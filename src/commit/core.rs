@@ -202,15 +202,6 @@ impl Core {
         self.limits.with(|limits| limits.reserves)
     }
 
-    /// The cleaner emptied segments, and their chunks are free: a rebuild that found no room may go on.
-    pub(crate) fn note_cleaned(&self, segments: u64) {
-        self.progress.with(|progress| progress.cleaned_segments += segments);
-        let lacking = self.stripes.space.with(|space| !space.lacking(SegmentId(u64::MAX)).is_empty());
-        if segments > 0 && lacking {
-            self.reformed.notify_all();
-        }
-    }
-
     /// Remembers that a block is lost.
     pub(crate) fn note_loss(&self, volume: VolumeId, lba: Lba) {
         let cause = DamageCause::BeyondTolerance;

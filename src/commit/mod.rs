@@ -11,6 +11,7 @@ mod lookup;
 mod members;
 mod mount;
 mod moves;
+mod pace;
 mod pages;
 mod raise;
 mod room;

@@ -27,7 +27,7 @@ use crate::pool::{Candidate, Election, Pool, elect, new_member, read_rings};
 use crate::runtime::{Env, Owned, Signal, join_all};
 use crate::space::{Purpose, Segment, Space};
 use crate::stripe::{Stripes, View};
-use crate::types::{Epoch, Lba, Nonce, Number, Row, Scheme, SegmentId, Sequence, Slot, Uuid, VolumeId};
+use crate::types::{Epoch, Lba, Nonce, Number, Row, Scheme, SegmentId, Slot, Uuid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -129,16 +129,8 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         members: table,
         jobs: Vec::new(),
         checkpoint: Checkpoint {
-            generation: 0,
-            nonce,
-            next_segment: SegmentId(0),
-            next_sequence: Sequence(0),
-            next_volume: 1,
-            segments: None,
-            volumes: None,
-            damage: None,
-            boot: Vec::new(),
             runway: space.plan_runway(&[], &BTreeSet::new()),
+            ..Checkpoint::blank(nonce)
         },
     };
     let array = superblock.array;

@@ -5,22 +5,23 @@
 //! [`Kind::NoSpace`] only when nothing waits in the buffer and the cleaner has found nothing more to free since
 //! the last change: so nobody hangs.
 
-use super::capacity::{CALL_SHARE, OPEN_OF_PAGES, pages_per_segment, segments_of};
+use super::capacity::{
+    CALL_SHARE, OPEN_OF_PAGES, blocks_per_segment, pages_per_segment, rows_of, segments_of, segments_of_rows,
+};
 use super::core::Core;
+use super::pace::Pace;
 use crate::error::{Error, Kind, Result};
 use crate::format::record::Record;
 use crate::log::Batch;
 use crate::space::{Purpose, Reserves};
 use crate::stripe::Fit;
-use crate::types::Scheme;
+use crate::types::{Scheme, SegmentId};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-/// The cleaner begins when fewer than one in so many segments is free, and at least [`LOW_MIN`].
+/// The cleaner begins when fewer than one in so many segments is free, and at least [`LOW_MIN`], beside what it may
+/// fill itself.
 const LOW_SHARE: u64 = 32;
 const LOW_MIN: u64 = 3;
-/// How long a block is delayed when no segment is left for user data: 10 ms for a call of 1 MiB.
-const DELAY_MAX: Duration = Duration::from_micros(40);
 
 /// How scarce room is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,6 +49,8 @@ pub(super) struct Supply {
     cleaning: bool,
     /// The array is being closed: no more cleaning.
     resting: bool,
+    /// How fast calls may come meanwhile.
+    pace: Pace,
 }
 
 impl Supply {
@@ -78,39 +81,42 @@ impl Drop for Cleaning<'_> {
 impl Core {
     /// Whether everything accepted and `blocks` more of a scheme fit beside what is kept from `purpose`.
     pub(super) fn has_room(&self, scheme: Scheme, blocks: u64, purpose: Purpose) -> bool {
-        let rows = self.stripes.chunk_rows();
-        let mut needed = self.unplaced();
-        let fit = |scheme| self.stripes.space.with(|space| space.fit(scheme));
+        let mut rows = self.unplaced();
+        let fit = self.stripes.space.with(|space| space.fit(scheme));
         self.log.with(|log| {
             let open = log.open(scheme).filter(|open| !open.is_empty());
-            let before = open.map_or(0, |open| segments_of(rows, fit(scheme), open.len(), preamble(open)));
             let (len, bytes) = open.map_or((0, 0), |open| (open.len(), preamble(open)));
+            let before = open.map_or(0, |_| rows_of(fit, len, bytes));
             // Intervals and changes of one more call.
-            let after = segments_of(rows, fit(scheme), len + blocks, bytes + 64);
-            *needed.entry(scheme).or_default() += after - before;
+            *rows.entry(scheme).or_default() += rows_of(fit, len + blocks, bytes + 64) - before;
         });
-        self.all_fit(&needed, purpose, self.reserves())
+        self.all_fit(&self.segments(rows), purpose, self.reserves())
     }
 
     /// Whether everything accepted and so many new pages of a scheme fit beside these reserves.
     pub(super) fn has_room_for_pages(&self, meta: Scheme, pages: u64, reserves: Reserves) -> bool {
         let (rows, fit) = self.stripes.space.with(|space| (space.chunk_rows(), space.fit(meta)));
-        let mut needed = self.unplaced();
+        let mut needed = self.segments(self.unplaced());
         *needed.entry(meta).or_default() += pages.div_ceil(pages_per_segment(rows, fit)) + OPEN_OF_PAGES;
         self.all_fit(&needed, Purpose::Data, reserves)
     }
 
-    /// Segments that batches need that wait to be placed.
+    /// Rows that batches need that wait to be placed.
     fn unplaced(&self) -> BTreeMap<Scheme, u64> {
-        let rows = self.stripes.chunk_rows();
-        let mut needed: BTreeMap<Scheme, u64> = BTreeMap::new();
+        let mut rows: BTreeMap<Scheme, u64> = BTreeMap::new();
         self.log.with(|log| {
             for (scheme, batch) in log.unplaced() {
                 let fit = self.stripes.space.with(|space| space.fit(scheme));
-                *needed.entry(scheme).or_default() += segments_of(rows, fit, batch.len(), preamble(batch));
+                *rows.entry(scheme).or_default() += rows_of(fit, batch.len(), preamble(batch));
             }
         });
-        needed
+        rows
+    }
+
+    /// The segments for so many rows: a stream fills one after the other.
+    fn segments(&self, rows: BTreeMap<Scheme, u64>) -> BTreeMap<Scheme, u64> {
+        let chunk_rows = self.stripes.chunk_rows();
+        rows.into_iter().map(|(scheme, rows)| (scheme, segments_of_rows(chunk_rows, rows))).collect()
     }
 
     fn all_fit(&self, needed: &BTreeMap<Scheme, u64>, purpose: Purpose, reserves: Reserves) -> bool {
@@ -181,25 +187,42 @@ impl Core {
         }
     }
 
-    /// Slows a call down while the cleaner works against a shortage: the more the less is free.
+    /// Slows a call down while the cleaner is at work. What waits in the buffer is as good as written.
     pub(super) async fn throttle(&self, scheme: Scheme, blocks: u64) {
         if !self.supply.with(|supply| supply.cleaning) {
             return;
         }
-        let (free, low) = self.free_and_low(scheme);
-        if free < low {
-            let share = |duration: Duration| duration.as_nanos() * u128::from(low - free) / u128::from(low);
-            let nanos =
-                share(DELAY_MAX) * u128::from(low - free) / u128::from(low) * u128::from(blocks.max(1));
-            self.env.clock.sleep(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))).await;
+        let waiting: u64 = self.segments(self.unplaced()).into_values().sum();
+        let (free, _) = self.free_and_low(scheme);
+        let (rows, fit) = self.stripes.space.with(|space| (space.chunk_rows(), space.fit(scheme)));
+        let free = free.saturating_sub(waiting) * blocks_per_segment(rows, fit);
+        let now = self.env.clock.monotonic();
+        let wait = self.supply.with(|supply| supply.pace.take(now, blocks, free));
+        if !wait.is_zero() {
+            self.env.clock.sleep(wait).await;
+        }
+    }
+
+    /// A round of the cleaner freed so many segments. If more is free than before, a rebuild that found no room may
+    /// go on; otherwise the two would wake each other for ever.
+    pub(crate) fn note_cleaned(&self, segments: u64, has_gained: bool) {
+        self.progress.with(|progress| progress.cleaned_segments += segments);
+        if segments > 0 {
+            let now = self.env.clock.monotonic();
+            self.supply.with(|supply| supply.pace.end(now));
+        }
+        if has_gained && self.stripes.space.with(|space| !space.lacking(SegmentId(u64::MAX)).is_empty()) {
+            self.reformed.notify_all();
         }
     }
 
     /// Segments that user data of this scheme may still open, and how many there should be.
     pub(crate) fn free_and_low(&self, scheme: Scheme) -> (u64, u64) {
         self.stripes.space.with(|space| {
-            let all = space.most_segments(scheme, self.reserves());
-            (space.free_segments(scheme, Purpose::Data, self.reserves()), (all / LOW_SHARE).max(LOW_MIN))
+            let reserves = self.reserves();
+            let low = (space.most_segments(scheme, reserves) / LOW_SHARE).max(LOW_MIN);
+            // What the cleaner takes of its reserve is free for nobody until its round is over.
+            (space.free_segments(scheme, Purpose::Data, reserves), low + u64::from(reserves.cleaner))
         })
     }
 
@@ -269,8 +292,10 @@ impl Core {
 
     /// The cleaner begins to work; `None` while the array is being closed.
     pub(crate) fn begin_cleaning(&self) -> Option<Cleaning<'_>> {
+        let now = self.env.clock.monotonic();
         let begun = self.supply.with(|supply| {
             supply.cleaning = !supply.resting;
+            supply.pace.begin(now);
             supply.cleaning
         });
         begun.then(|| Cleaning(self))

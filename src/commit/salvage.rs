@@ -185,23 +185,8 @@ fn candidacy(
     }
     election.epoch_seen = election.epoch_seen.max(scan.epoch);
     let last = &mut election.newest.checkpoint;
-    *last = Checkpoint { next_volume: last.next_volume, ..blank_checkpoint(last.nonce) };
+    *last = Checkpoint { next_volume: last.next_volume, ..Checkpoint::blank(last.nonce) };
     election
-}
-
-fn blank_checkpoint(nonce: Nonce) -> Checkpoint {
-    Checkpoint {
-        generation: 0,
-        nonce,
-        next_segment: SegmentId(0),
-        next_sequence: Sequence(0),
-        next_volume: 1,
-        segments: None,
-        volumes: None,
-        damage: None,
-        boot: Vec::new(),
-        runway: Vec::new(),
-    }
 }
 
 fn chunks_on(candidate: &Candidate, origin: Origin) -> u32 {
@@ -241,7 +226,7 @@ fn unheard_of(env: &Env, candidates: &[Candidate], scan: &Scan, origin: Origin, 
             history: Vec::new(),
             members,
             jobs: Vec::new(),
-            checkpoint: blank_checkpoint(nonce),
+            checkpoint: Checkpoint::blank(nonce),
         },
         epoch_seen: scan.epoch,
         commit_seen: 0,

@@ -7,8 +7,7 @@
 //! serves or says why not. What remains: a page that is brought in and taken away again, by a truncation or by
 //! memory pressure before a bad sector, in the microseconds of one copy. It ends a process that has nothing to lose.
 
-// Bytes that another process may change at any moment have no safe form.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // Bytes that another process may change at any moment have no safe form.
 
 use crate::types::{BLOCK, BLOCK_U64};
 use memmap2::{Advice, MmapOptions, MmapRaw};

@@ -11,8 +11,7 @@
 //!   submitted it ends. One that is cancelled is made once more.
 //! - The thread sleeps in the kernel, and only while the kernel watches the bell's event.
 
-// The kernel writes into memory behind the compiler's back; nothing safe can say so.
-#![allow(unsafe_code)]
+#![allow(unsafe_code)] // The kernel writes into memory behind the compiler's back; nothing safe can say so.
 
 use super::file::{Answer, Operation};
 use super::ring::{DEPTH, LANES_MAX, Lane, Shared};

@@ -152,6 +152,24 @@ pub struct Checkpoint {
     pub runway: Vec<ChunkAddress>,
 }
 
+impl Checkpoint {
+    /// That of an array in which nothing was ever written.
+    pub fn blank(nonce: Nonce) -> Checkpoint {
+        Checkpoint {
+            generation: 0,
+            nonce,
+            next_segment: SegmentId(0),
+            next_sequence: Sequence(0),
+            next_volume: 1,
+            segments: None,
+            volumes: None,
+            damage: None,
+            boot: Vec::new(),
+            runway: Vec::new(),
+        }
+    }
+}
+
 /// Everything that one superblock slot holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Superblock {

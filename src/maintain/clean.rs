@@ -143,8 +143,9 @@ impl Cleaner {
         }
         let whole = self.empty(core, &chosen).await?;
         core.checkpoint().await?;
-        self.account(core, &chosen, whole);
-        if self.gain.is_one(core.changes(), before, Room::of(core)) {
+        let has_gained = self.gain.is_one(core.changes(), before, Room::of(core));
+        self.account(core, &chosen, whole, has_gained);
+        if has_gained {
             self.futile = 0;
             return Ok(Step::Again);
         }
@@ -200,7 +201,7 @@ impl Cleaner {
 
     /// After the checkpoint: what is free was cleaned; what was walked through and still lives has a block that
     /// cannot be moved, or one that is not counted out yet.
-    fn account(&mut self, core: &Core, chosen: &[Victim], walked: Vec<SegmentId>) {
+    fn account(&mut self, core: &Core, chosen: &[Victim], walked: Vec<SegmentId>, has_gained: bool) {
         let cleaned = core.stripes().space.with(|space| {
             self.walked.retain(|id, _| space.get(*id).is_some());
             for id in walked {
@@ -210,7 +211,7 @@ impl Cleaner {
             }
             chosen.iter().filter(|victim| space.get(victim.id).is_none()).count()
         });
-        core.note_cleaned(cleaned as u64);
+        core.note_cleaned(cleaned as u64, has_gained);
     }
 
     /// Has the next checkpoint empty segments of pages, if these are too many. Not while all pages that are too weak

@@ -7,49 +7,101 @@
 //! unknown data  = inv(Q) * P * known data + inv(Q) * chosen parity
 //! ```
 
+use super::Kernel;
 use super::matrix::{Matrix, add_multiple};
 use crate::error::{Error, Result};
 use crate::types::{Column, Scheme};
 
-/// The k columns from which the others are computed: data columns first, each kind in ascending order.
-pub(super) struct Selection<'a> {
-    k: usize,
-    columns: Vec<usize>,
-    inputs: Vec<&'a [u8]>,
+/// How to compute columns of a row from k others: worked out once, applied to every row that has the same ones.
+pub struct Plan {
+    kernel: Kernel,
+    inputs: Vec<Column>,
+    /// For each output the input that it equals, if there is one.
+    copies: Vec<Option<usize>>,
+    /// A row of coefficients for each output that equals none.
+    rows: Matrix,
 }
 
-impl<'a> Selection<'a> {
-    /// Picks k different columns, data before parity: a data column costs no multiplication.
-    pub(super) fn new(scheme: Scheme, available: &[(Column, &'a [u8])]) -> Result<Selection<'a>> {
-        let k = usize::from(scheme.k());
-        let mut sorted = available.to_vec();
-        sorted.sort_by_key(|&(column, _)| column);
-        sorted.dedup_by_key(|&mut (column, _)| column);
-        if sorted.len() < k {
-            let have = sorted.len();
-            return Err(Error::invalid(format!("{scheme} needs {k} columns of a row and has {have}")));
-        }
-        sorted.truncate(k);
-        let (columns, inputs) =
-            sorted.into_iter().map(|(column, bytes)| (usize::from(column.0), bytes)).unzip();
-        Ok(Selection { k, columns, inputs })
+impl Plan {
+    pub(super) fn new(
+        scheme: Scheme,
+        parity: &Matrix,
+        kernel: Kernel,
+        available: &[Column],
+        wanted: &[Column],
+    ) -> Result<Plan> {
+        let selection = Selection::new(scheme, available)?;
+        let copies: Vec<Option<usize>> = wanted.iter().map(|column| selection.copy_of(*column)).collect();
+        let missing: Vec<Column> = wanted
+            .iter()
+            .zip(&copies)
+            .filter(|(_, copy)| copy.is_none())
+            .map(|(column, _)| *column)
+            .collect();
+        let rows = selection.rows(parity, &missing);
+        Ok(Plan { kernel, inputs: selection.inputs, copies, rows })
     }
 
-    /// The k inputs, in the order of the coefficients that [`Selection::rows`] returns.
-    pub(super) fn inputs(&self) -> &[&'a [u8]] {
+    /// The k columns from which it computes, in ascending order.
+    pub fn inputs(&self) -> &[Column] {
         &self.inputs
     }
 
-    /// An input that equals `column`: itself, or any copy in a mirror.
-    pub(super) fn copy_of(&self, column: Column) -> Option<&'a [u8]> {
-        if self.k == 1 {
-            return Some(self.inputs[0]);
+    /// Computes the wanted columns from `inputs`, which are those that [`Plan::inputs`] names, in its order. Nothing is
+    /// verified here: `out` is as good as what was given.
+    ///
+    /// # Panics
+    ///
+    /// Unless there is an input per column and an output per wanted one, all of one length: a defect of the caller.
+    pub fn apply(&self, inputs: &[&[u8]], out: &mut [&mut [u8]]) {
+        assert_eq!(inputs.len(), self.inputs.len(), "an input per column");
+        assert_eq!(out.len(), self.copies.len(), "an output per wanted column");
+        let mut computed = Vec::with_capacity(out.len());
+        for (out, copy) in out.iter_mut().zip(&self.copies) {
+            match copy {
+                Some(at) => out.copy_from_slice(inputs[*at]),
+                None => computed.push(&mut **out),
+            }
         }
-        self.columns.binary_search(&usize::from(column.0)).ok().map(|at| self.inputs[at])
+        if !computed.is_empty() {
+            self.kernel.multiply(&self.rows, inputs, &mut computed);
+        }
+    }
+}
+
+/// The k columns from which the others are computed: data columns first, each kind in ascending order.
+struct Selection {
+    k: usize,
+    inputs: Vec<Column>,
+    columns: Vec<usize>,
+}
+
+impl Selection {
+    /// Picks k different columns, data before parity: a data column costs no multiplication.
+    fn new(scheme: Scheme, available: &[Column]) -> Result<Selection> {
+        let k = usize::from(scheme.k());
+        let mut inputs = available.to_vec();
+        inputs.sort();
+        inputs.dedup();
+        if inputs.len() < k {
+            let have = inputs.len();
+            return Err(Error::invalid(format!("{scheme} needs {k} columns of a row and has {have}")));
+        }
+        inputs.truncate(k);
+        let columns = inputs.iter().map(|column| usize::from(column.0)).collect();
+        Ok(Selection { k, inputs, columns })
+    }
+
+    /// The input that equals `column`: itself, or any copy in a mirror.
+    fn copy_of(&self, column: Column) -> Option<usize> {
+        if self.k == 1 {
+            return Some(0);
+        }
+        self.inputs.binary_search(&column).ok()
     }
 
     /// One row of k coefficients per `wanted` column: what the inputs are multiplied with.
-    pub(super) fn rows(&self, parity: &Matrix, wanted: &[Column]) -> Matrix {
+    fn rows(&self, parity: &Matrix, wanted: &[Column]) -> Matrix {
         let unknown: Vec<usize> = (0..self.k).filter(|c| self.columns.binary_search(c).is_err()).collect();
         let solved = self.solve(parity, &unknown);
         let mut rows = Matrix::zero(wanted.len(), self.k);

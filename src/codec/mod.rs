@@ -15,7 +15,7 @@ mod tests;
 
 use crate::error::{Error, Result};
 use crate::types::{Column, Scheme};
-use decode::Selection;
+pub use decode::Plan;
 pub use kernels::Kernel;
 use matrix::Matrix;
 
@@ -85,34 +85,33 @@ impl Codec {
         out: &mut [&mut [u8]],
     ) -> Result<()> {
         self.check(available, wanted, out)?;
-        let selection = Selection::new(self.scheme, available)?;
-        let mut missing = Vec::with_capacity(wanted.len());
-        let mut outputs = Vec::with_capacity(wanted.len());
-        for (&column, out) in wanted.iter().zip(out) {
-            match selection.copy_of(column) {
-                Some(copy) => out.copy_from_slice(copy),
-                None => {
-                    missing.push(column);
-                    outputs.push(&mut **out);
-                }
-            }
-        }
-        if !missing.is_empty() {
-            let rows = selection.rows(&self.parity, &missing);
-            self.kernel.multiply(&rows, selection.inputs(), &mut outputs);
-        }
+        let columns: Vec<Column> = available.iter().map(|&(column, _)| column).collect();
+        let plan = self.plan(&columns, wanted)?;
+        let find = |input: &Column| available.iter().find(|(column, _)| column == input);
+        let inputs: Vec<&[u8]> = plan.inputs().iter().filter_map(find).map(|&(_, bytes)| bytes).collect();
+        plan.apply(&inputs, out);
         Ok(())
     }
 
-    fn check(&self, available: &[(Column, &[u8])], wanted: &[Column], out: &[&mut [u8]]) -> Result<()> {
+    /// How to compute any `wanted` columns from any k of the `available` ones, data columns preferred, for all rows
+    /// that have these. It costs O(k m^2) once, as [`Codec::reconstruct`] does for each row.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Kind::Invalid`] if fewer than k different columns are available, or if a column is none of the
+    /// scheme's.
+    pub fn plan(&self, available: &[Column], wanted: &[Column]) -> Result<Plan> {
         let scheme = self.scheme;
+        if let Some(column) = available.iter().chain(wanted).find(|column| column.0 >= scheme.width()) {
+            return Err(Error::invalid(format!("{scheme} has no column {column}")));
+        }
+        Plan::new(scheme, &self.parity, self.kernel, available, wanted)
+    }
+
+    fn check(&self, available: &[(Column, &[u8])], wanted: &[Column], out: &[&mut [u8]]) -> Result<()> {
         if wanted.len() != out.len() {
             let (wanted, out) = (wanted.len(), out.len());
             return Err(Error::invalid(format!("{wanted} columns wanted in {out} buffers")));
-        }
-        let mut named = available.iter().map(|&(column, _)| column).chain(wanted.iter().copied());
-        if let Some(column) = named.find(|column| column.0 >= scheme.width()) {
-            return Err(Error::invalid(format!("{scheme} has no column {column}")));
         }
         let mut lengths =
             available.iter().map(|(_, bytes)| bytes.len()).chain(out.iter().map(|out| out.len()));

@@ -171,6 +171,38 @@ fn of_two_columns_with_one_number_the_first_counts_and_only_once() {
 }
 
 #[test]
+fn one_plan_serves_every_row_that_has_the_same_columns() {
+    let codec = Codec::new(scheme(4, 3));
+    let mut random = Random(9);
+    let available = [6, 1, 4, 3, 1, 5].map(Column);
+    let wanted = [2, 1, 0, 5].map(Column);
+    let plan = codec.plan(&available, &wanted).expect("k columns are there");
+    assert_eq!(plan.inputs(), [1, 3, 4, 5].map(Column));
+    for _ in 0..3 {
+        let row = row(&codec, LEN, &mut random);
+        let inputs: Vec<&[u8]> = plan.inputs().iter().map(|column| &*row[usize::from(column.0)]).collect();
+        let mut out = vec![vec![0x5A; LEN]; wanted.len()];
+        plan.apply(&inputs, &mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        expect_columns(&row, &wanted, &out, "4+3");
+    }
+    for (available, wanted, text) in [
+        (&available[..3], Column(0), "4+3 needs 4 columns of a row and has 3"),
+        (&available[..], Column(7), "4+3 has no column 7"),
+        (&[1, 3, 4, 7].map(Column), Column(0), "4+3 has no column 7"),
+    ] {
+        let error = codec.plan(available, &[wanted]).err().expect(text);
+        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Invalid, text));
+    }
+}
+
+#[test]
+#[should_panic(expected = "an input per column")]
+fn a_plan_applied_to_too_few_columns_is_a_defect() {
+    let plan = Codec::new(scheme(2, 1)).plan(&[0, 2].map(Column), &[Column(1)]).expect("k columns");
+    plan.apply(&[&[1]], &mut [&mut [0]]);
+}
+
+#[test]
 fn the_lengths_around_every_vector_and_strip_come_back() {
     for &kernel in Kernel::available() {
         lengths_come_back(&Codec::with_kernel(scheme(3, 2), kernel));

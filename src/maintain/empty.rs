@@ -11,7 +11,6 @@ use crate::format::page::{Key, TreeId};
 use crate::format::record::{Owner, Record};
 use crate::log::places;
 use crate::map::{PageSource, Tree};
-use crate::runtime::join_all;
 use crate::space::Purpose;
 use crate::stripe::{Found, View, Wanted};
 use crate::types::{Place, Pointer, Row, Scheme, SegmentId, VolumeId};
@@ -99,8 +98,7 @@ impl<'a> Emptier<'a> {
         let mut live = self.core.claim_live(&candidates).await?;
         live.sort_by_key(|wanted| (wanted.pointer.place.column, wanted.pointer.place.row));
         let runs: Vec<&[Wanted]> = live.chunk_by(|a, b| a.precedes(b)).collect();
-        let reads = runs.iter().map(|run| self.core.stripes().read(run));
-        let blocks: Vec<_> = join_all(reads.collect()).await;
+        let blocks = self.core.stripes().read_all(&runs).await;
         self.core.wake_for_suspects();
         for (run, blocks) in runs.iter().zip(blocks) {
             let blocks = blocks.unwrap_or_else(|_| vec![None; run.len()]);

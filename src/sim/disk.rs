@@ -153,6 +153,11 @@ impl SimDisk {
         self.with(|disk| disk.media.used()).into_iter()
     }
 
+    /// Bytes that were read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.with(|disk| disk.read)
+    }
+
     /// Blocks with content that no flush covered yet.
     pub fn unflushed_blocks(&self) -> usize {
         self.with(|disk| disk.media.unflushed())

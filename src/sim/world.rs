@@ -76,6 +76,8 @@ pub(super) struct Disk {
     pub(super) gone: bool,
     pub(super) full: bool,
     pub(super) hung: bool,
+    /// Bytes that were read.
+    pub(super) read: u64,
 }
 
 pub(super) struct World {
@@ -122,6 +124,7 @@ impl World {
             gone: false,
             full: false,
             hung: false,
+            read: 0,
         });
         self.disks.len() - 1
     }
@@ -311,6 +314,7 @@ impl World {
                 buffer.as_mut()[self.rng.index(len)] ^= 1 << self.rng.below(8);
             }
         }
+        self.disks[disk].read += bytes(len);
         Ok(buffer.freeze())
     }
 

@@ -3,12 +3,14 @@
 //! Bytes leave the engine, and enter parity, only after they were verified against a checksum that was read
 //! from elsewhere (rule 6). [`Stripes::read`] is the only way to the user's bytes.
 
+mod band;
 mod known;
 mod pack;
 mod read;
 mod reconstruct;
 mod record;
 mod refill;
+mod restore;
 mod scrub;
 mod span;
 mod verify;

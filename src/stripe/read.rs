@@ -1,10 +1,11 @@
 //! The verified read: the one way by which bytes leave the engine (rule 6).
 
-use super::span::Prompt;
-use super::{Stripes, View};
+use super::span::{Late, Prompt};
+use super::{Pin, Stripes, View};
 use crate::checksum::pointer_crc;
 use crate::error::{Error, Result};
-use crate::types::{Column, Identity, Pointer, Row};
+use crate::runtime::join_all;
+use crate::types::{Identity, Pointer};
 use bytes::Bytes;
 
 /// A block to be read, and what it must be.
@@ -17,7 +18,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn matches(&self, block: &[u8]) -> bool {
+    pub(super) fn matches(&self, block: &[u8]) -> bool {
         pointer_crc(block, &self.identity) == self.pointer.crc
     }
 
@@ -28,10 +29,25 @@ impl Wanted {
     }
 }
 
+/// A run of blocks that is being read.
+pub(super) struct Reading<'a> {
+    pub(super) view: View,
+    pub(super) run: &'a [Wanted],
+    /// Those that are there match their pointer.
+    pub(super) blocks: Vec<Option<Bytes>>,
+    /// The read of it, while it is late and nobody waits for it.
+    pub(super) late: Option<Late>,
+    _pin: Option<Pin<'a>>,
+}
+
+impl Reading<'_> {
+    fn is_complete(&self) -> bool {
+        self.blocks.iter().all(Option::is_some)
+    }
+}
+
 impl Stripes {
-    /// Reads a run of blocks that lie one behind the other in a column: one I/O, each block verified. What
-    /// is unreadable or wrong is read once more, then reconstructed and healed in place; what takes too long is
-    /// reconstructed. `None` for a block that is lost: more of its row is damaged than the scheme tolerates.
+    /// Reads one run, as [`Stripes::read_all`] does.
     ///
     /// # Errors
     /// When the segment is unknown.
@@ -39,6 +55,38 @@ impl Stripes {
     /// # Panics
     /// When the run is empty or not contiguous.
     pub async fn read(&self, run: &[Wanted]) -> Result<Vec<Option<Bytes>>> {
+        self.read_all(&[run]).await.pop().expect("an answer for each run")
+    }
+
+    /// Reads runs of blocks, each of which lie one behind the other in a column: one I/O for each run, each block
+    /// verified. What is unreadable or wrong is read once more, then reconstructed and healed in place; what takes too
+    /// long is reconstructed. What the runs have of a row is not read again for that. `None` for a block that is lost:
+    /// more of its row is damaged than the scheme tolerates. Answers are in the order of the runs.
+    ///
+    /// # Errors
+    /// For a run whose segment is unknown.
+    ///
+    /// # Panics
+    /// When a run is empty or not contiguous.
+    pub async fn read_all(&self, runs: &[&[Wanted]]) -> Vec<Result<Vec<Option<Bytes>>>> {
+        let mut readings = join_all(runs.iter().map(|run| self.begin(run)).collect()).await;
+        let mut incomplete: Vec<_> = readings.iter_mut().flatten().collect();
+        if !incomplete.iter().all(|reading| reading.is_complete()) {
+            self.restore(&mut incomplete).await;
+            // Where the others do not suffice, the late ones are waited for after all.
+            let waiting =
+                incomplete.iter_mut().filter(|reading| reading.late.is_some() && !reading.is_complete());
+            let waits: Vec<_> = waiting.map(|reading| self.finish(reading)).collect();
+            if !waits.is_empty() {
+                join_all(waits).await;
+                self.restore(&mut incomplete).await;
+            }
+        }
+        readings.into_iter().map(|reading| reading.map(|reading| self.end(reading))).collect()
+    }
+
+    /// Reads a run, unless that takes too long.
+    async fn begin<'a>(&'a self, run: &'a [Wanted]) -> Result<Reading<'a>> {
         assert!(run.windows(2).all(|pair| pair[0].precedes(&pair[1])), "a run is contiguous");
         let place = run[0].pointer.place;
         let view = self.view(place.segment)?;
@@ -51,28 +99,31 @@ impl Stripes {
             )));
         }
         let _pin = self.pin(place.segment);
-        let blocks = match self.prompt_span(&view, place.column, place.row, run.len()).await {
-            Prompt::Answered(span) => self.verified(&view, run, span).await,
-            Prompt::Late(late) => {
-                let blocks = self.restored(&view, run, vec![None; run.len()], false).await;
-                match blocks.iter().all(Option::is_some) {
-                    true => {
-                        self.count(|counters| counters.hedged += 1);
-                        blocks
-                    }
-                    false => {
-                        let span = self.wait_for(&view, late).await;
-                        self.verified(&view, run, span).await
-                    }
-                }
-            }
+        let (blocks, late) = match self.prompt_span(&view, place.column, place.row, run.len()).await {
+            Prompt::Answered(blocks) => (self.verified(&view, run, blocks).await, None),
+            Prompt::Late(late) => (vec![None; run.len()], Some(late)),
         };
-        let lost = blocks.iter().filter(|block| block.is_none()).count() as u64;
-        self.count(|counters| counters.lost += lost);
-        Ok(blocks)
+        Ok(Reading { view, run, blocks, late, _pin })
     }
 
-    /// The blocks of a run, of which `blocks` was read.
+    /// Waits for a run that is late.
+    async fn finish(&self, reading: &mut Reading<'_>) {
+        if let Some(late) = reading.late.take() {
+            let blocks = self.wait_for(&reading.view, late).await;
+            reading.blocks = self.verified(&reading.view, reading.run, blocks).await;
+        }
+    }
+
+    fn end(&self, reading: Reading<'_>) -> Vec<Option<Bytes>> {
+        let lost = reading.blocks.iter().filter(|block| block.is_none()).count() as u64;
+        self.count(|counters| {
+            counters.lost += lost;
+            counters.hedged += u64::from(reading.late.is_some());
+        });
+        reading.blocks
+    }
+
+    /// The blocks of a run, of which `blocks` was read, as far as they match their pointers.
     async fn verified(
         &self,
         view: &View,
@@ -90,71 +141,6 @@ impl Stripes {
             // Once more: a transfer may have failed where the medium did not.
             let again = self.raw(view, place.column, place.row).await;
             *block = again.filter(|bytes| wanted.matches(bytes));
-        }
-        match blocks.iter().all(Option::is_some) {
-            true => blocks,
-            false => self.restored(view, run, blocks, true).await,
-        }
-    }
-
-    /// The blocks of a run, those that are missing reconstructed, and healed where they are known to be bad.
-    async fn restored(
-        &self,
-        view: &View,
-        run: &[Wanted],
-        mut blocks: Vec<Option<Bytes>>,
-        heal: bool,
-    ) -> Vec<Option<Bytes>> {
-        // The checksum in a pointer is too short to choose by among what may be stale; witnesses are not.
-        let wide = self.wide_view(view);
-        let column = run[0].pointer.place.column;
-        let mut at = 0;
-        while at < run.len() {
-            if blocks[at].is_some() {
-                at += 1;
-                continue;
-            }
-            let header = run[at].pointer.header_row();
-            let end = (at..run.len())
-                .find(|&next| blocks[next].is_some() || run[next].pointer.header_row() != header)
-                .unwrap_or(run.len());
-            let rebuilt = self.restore(&wide, header, column, &run[at..end]).await;
-            for ((block, restored), wanted) in blocks[at..end].iter_mut().zip(rebuilt).zip(&run[at..end]) {
-                if heal && let Some(bytes) = &restored {
-                    self.heal(&wide, wanted.pointer.place.row, column, bytes.clone()).await;
-                }
-                *block = restored;
-            }
-            at = end;
-        }
-        blocks
-    }
-
-    /// Reconstructs consecutive blocks of one record, and checks both witnesses.
-    async fn restore(&self, view: &View, header: Row, column: Column, run: &[Wanted]) -> Vec<Option<Bytes>> {
-        let Some(record) = self.known_record(view, header).await else {
-            return vec![None; run.len()];
-        };
-        let first = run[0].pointer;
-        let known = run.iter().all(|wanted| {
-            wanted.pointer.back <= record.rows && {
-                let entry = record.entry(wanted.pointer.back - 1, column);
-                entry.owner.identity() == Some(wanted.identity) && entry.crc == wanted.pointer.crc
-            }
-        });
-        if !known {
-            return vec![None; run.len()];
-        }
-        let offset = usize::from(first.back - 1);
-        let mut blocks = self
-            .rebuild_rows(view, first.place.row, run.len(), column, |index, other| {
-                let row = u8::try_from(offset + index).expect("within the record");
-                record.witness(row, other)
-            })
-            .await;
-        for (wanted, block) in run.iter().zip(&mut blocks) {
-            let trusted = self.bugs.has(crate::zoo::Bug::ParityUnverified);
-            *block = block.take().filter(|bytes| trusted || wanted.matches(bytes));
         }
         blocks
     }

@@ -1,6 +1,10 @@
-//! A block from the other columns of its row, each verified by its own witness before it is used.
+//! Blocks of rows: those that match their witness, and what is computed from k of them.
+//!
+//! Invariants:
+//! - Every block was verified by its own witness before anything is computed from it, and so is what was computed.
 
-use super::span::Prompt;
+use super::band::{Ask, Band, Stretch};
+use super::span::{Late, Prompt};
 use super::{Stripes, View};
 use crate::checksum::witness;
 use crate::device::{Aligned, write_full};
@@ -10,141 +14,158 @@ use crate::types::{BLOCK, Column, Row};
 use crate::zoo::Bug;
 use bytes::Bytes;
 
-/// The blocks of a row that match their witness, and their columns.
-pub(super) type GoodBlocks = Vec<(Column, Bytes)>;
-
 impl Stripes {
-    /// A block that matches its witness: read, or else reconstructed, or else waited for.
+    /// Blocks that match their witness: read, or else reconstructed, or else waited for. Of consecutive rows from
+    /// `first` on, of each those columns that `wanted` names. `witnesses` has the checksum of each block of the rows.
     pub(super) async fn verified_or_rebuilt(
         &self,
         view: &View,
-        row: Row,
-        column: Column,
-        witnesses: impl Fn(Column) -> u64,
-    ) -> Option<Bytes> {
-        let is_it = |span: Vec<Option<Bytes>>| {
-            let block = span.into_iter().next().flatten()?;
-            let is_it = witness(&block) == witnesses(column);
-            if !is_it {
-                self.charge_checksum(view, column);
-            }
-            is_it.then_some(block)
-        };
-        let late = match self.prompt_span(view, column, row, 1).await {
-            Prompt::Answered(span) => match is_it(span) {
-                Some(block) => return Some(block),
-                None => None,
-            },
-            Prompt::Late(late) => Some(late),
-        };
-        let rebuilt =
-            self.rebuild_rows(view, row, 1, column, |_, other| witnesses(other)).await.pop().flatten();
-        match (rebuilt, late) {
-            (None, Some(late)) => is_it(self.wait_for(view, late).await),
-            (rebuilt, _) => rebuilt,
-        }
-    }
-
-    /// Blocks of one column in `count` consecutive rows, from the other columns. `witnesses` has the
-    /// checksum of each block of the rows. `None` where fewer than k blocks of a row are good.
-    pub(super) async fn rebuild_rows(
-        &self,
-        view: &View,
         first: Row,
-        count: usize,
-        column: Column,
-        witnesses: impl Fn(usize, Column) -> u64,
-    ) -> Vec<Option<Bytes>> {
-        let good = vec![Vec::new(); count];
-        // Doubted columns last, the wanted one among them if it is one.
-        let (mut others, doubted): (Vec<Column>, Vec<Column>) =
-            view.scheme.columns().partition(|other| !self.is_doubted(view, *other));
-        others.retain(|other| *other != column);
-        others.extend(doubted);
-        let good = self.gather(view, first, good, &mut others, &witnesses).await;
-        good.iter()
-            .enumerate()
-            .map(|(index, row)| self.regenerate(view, row, column, witnesses(index, column)))
-            .collect()
+        wanted: Vec<Vec<Column>>,
+        witnesses: &impl Fn(usize, Column) -> u64,
+    ) -> Vec<Vec<Option<Bytes>>> {
+        let mut band = Band::new(view.scheme, first, wanted);
+        let own = band.ask_wanted();
+        let late = self.ask(view, &mut band, own, witnesses).await;
+        self.gather(view, &mut band, late, witnesses).await;
+        self.regenerate(view, &band, witnesses)
     }
 
-    /// Reads columns, and moves them out of `others`, until k blocks of each row are good. Waits for a column that is
-    /// late only where nothing else is left.
+    /// Reads blocks until each row has what is wanted of it, or k good ones, or nothing is left to be read. Waits for
+    /// what is late, or was already, only where nothing else is left.
     pub(super) async fn gather(
         &self,
         view: &View,
-        first: Row,
-        mut good: Vec<GoodBlocks>,
-        others: &mut Vec<Column>,
+        band: &mut Band,
+        mut late: Vec<(Ask, Late)>,
         witnesses: &impl Fn(usize, Column) -> u64,
-    ) -> Vec<GoodBlocks> {
-        let k = usize::from(view.scheme.k());
-        let mut late = Vec::new();
-        // First as many columns as needed, then, where one of them disappoints, all that are left.
-        while !others.is_empty() && good.iter().any(|row| row.len() < k) {
-            let missing = good.iter().map(|row| k - row.len().min(k)).max().unwrap_or(0);
-            let batch: Vec<Column> = others.drain(..missing.min(others.len())).collect();
-            let reads = batch.iter().map(|&other| self.prompt_span(view, other, first, good.len()));
-            for (&other, prompt) in batch.iter().zip(join_all(reads.collect()).await) {
-                match prompt {
-                    Prompt::Answered(span) => self.sift(view, other, span, &mut good, witnesses),
-                    Prompt::Late(read) => late.push((other, read)),
-                }
-            }
+    ) {
+        if band.is_settled() {
+            return;
         }
-        for (other, read) in late {
-            if good.iter().all(|row| row.len() >= k) {
+        let order = self.readable(view, band.first);
+        loop {
+            // First as many columns as needed, then, where one of them disappoints, others.
+            let asks = band.ask(&order);
+            if asks.is_empty() {
                 break;
             }
-            let span = self.wait_for(view, read).await;
-            self.sift(view, other, span, &mut good, witnesses);
+            late.extend(self.ask(view, band, asks, witnesses).await);
         }
-        good
+        for (ask, read) in late {
+            if !band.is_done(ask) {
+                let blocks = self.wait_for(view, read).await;
+                self.sift(view, band, ask, blocks, witnesses);
+            }
+        }
     }
 
-    /// Keeps the blocks of a column that match their witness.
+    /// The columns that can be read, doubted ones last.
+    fn readable(&self, view: &View, row: Row) -> Vec<Column> {
+        let is_there = |column: &Column| {
+            let address = view.columns[usize::from(column.0)];
+            address.is_some_and(|address| self.locate_to_read(address, row).is_some())
+        };
+        let (mut order, doubted): (Vec<Column>, Vec<Column>) =
+            view.scheme.columns().filter(is_there).partition(|column| !self.is_doubted(view, *column));
+        order.extend(doubted);
+        order
+    }
+
+    /// Reads what is asked for, all at once. Returns what is late.
+    async fn ask(
+        &self,
+        view: &View,
+        band: &mut Band,
+        asks: Vec<Ask>,
+        witnesses: &impl Fn(usize, Column) -> u64,
+    ) -> Vec<(Ask, Late)> {
+        let row = |ask: &Ask| band.first.plus(u16::try_from(ask.first).expect("a record's row"));
+        let reads = asks.iter().map(|ask| self.prompt_span(view, ask.column, row(ask), ask.count));
+        let prompts = join_all(reads.collect()).await;
+        let mut late = Vec::new();
+        for (ask, prompt) in asks.into_iter().zip(prompts) {
+            match prompt {
+                Prompt::Answered(blocks) => self.sift(view, band, ask, blocks, witnesses),
+                Prompt::Late(read) => late.push((ask, read)),
+            }
+        }
+        late
+    }
+
+    /// Keeps the blocks of an ask that match their witness, and blames the members that have others.
     pub(super) fn sift(
         &self,
         view: &View,
-        column: Column,
-        span: Vec<Option<Bytes>>,
-        good: &mut [GoodBlocks],
+        band: &mut Band,
+        ask: Ask,
+        blocks: Vec<Option<Bytes>>,
         witnesses: &impl Fn(usize, Column) -> u64,
     ) {
-        for (index, block) in span.into_iter().enumerate() {
+        let column = ask.column;
+        for (index, block) in (ask.first..).zip(blocks) {
             let Some(block) = block else { continue };
+            band.sifted += 1;
             if self.bugs.has(Bug::ParityUnverified) || witness(&block) == witnesses(index, column) {
-                good[index].push((column, block));
+                band.put(index, column, block);
             } else {
                 self.charge_checksum(view, column);
             }
         }
     }
 
-    /// A block of a row, itself a good one or from k of them. `None` when there are fewer, or when it is not what it
-    /// must be.
+    /// The blocks that are wanted of each row, in their order: good ones, or computed from k good ones. `None` where
+    /// there are fewer, and for what is not what it must be.
     pub(super) fn regenerate(
         &self,
         view: &View,
-        good: &GoodBlocks,
-        column: Column,
-        expected: u64,
-    ) -> Option<Bytes> {
-        if let Some((_, block)) = good.iter().find(|(other, _)| *other == column) {
-            return Some(block.clone());
+        band: &Band,
+        witnesses: &impl Fn(usize, Column) -> u64,
+    ) -> Vec<Vec<Option<Bytes>>> {
+        let good =
+            |index| band.wanted(index).iter().map(|column| band.good(index, *column).cloned()).collect();
+        let mut blocks: Vec<Vec<Option<Bytes>>> = (0..band.len()).map(good).collect();
+        for stretch in band.stretches() {
+            for (column, made) in stretch.missing.iter().zip(self.compute(view, &stretch, witnesses)) {
+                let at = band.wanted(stretch.first).iter().position(|wanted| wanted == column);
+                let at = at.expect("what is missing is wanted");
+                for (row, block) in blocks[stretch.first..].iter_mut().zip(made) {
+                    row[at] = block;
+                }
+            }
         }
-        let k = usize::from(view.scheme.k());
-        let available: Vec<(Column, &[u8])> =
-            good.iter().take(k).map(|(other, block)| (*other, block.as_ref())).collect();
-        let mut out = Aligned::zeroed(BLOCK);
-        let done = available.len() == k
-            && self.codec(view.scheme).reconstruct(&available, &[column], &mut [out.as_mut()]).is_ok();
-        let block = out.freeze();
-        if !done || !(self.bugs.has(Bug::ParityUnverified) || witness(&block) == expected) {
-            return None;
+        blocks
+    }
+
+    /// What a stretch misses, column by column.
+    fn compute(
+        &self,
+        view: &View,
+        stretch: &Stretch<'_>,
+        witnesses: &impl Fn(usize, Column) -> u64,
+    ) -> Vec<Vec<Option<Bytes>>> {
+        let (missing, rows) = (&stretch.missing, stretch.len());
+        let Ok(plan) = self.codec(view.scheme).plan(&stretch.sources, missing) else {
+            return vec![vec![None; rows]; missing.len()];
+        };
+        let mut columns: Vec<Aligned> = missing.iter().map(|_| Aligned::zeroed(rows * BLOCK)).collect();
+        let mut sound = vec![vec![false; rows]; missing.len()];
+        let mut places: Vec<_> =
+            columns.iter_mut().map(|column| column.as_mut().chunks_exact_mut(BLOCK)).collect();
+        // Row by row: what was computed is verified while the processor still has it.
+        for (index, sources) in stretch.rows().enumerate() {
+            let inputs: Vec<&[u8]> = sources.into_iter().map(|block| &block[..]).collect();
+            let mut out: Vec<&mut [u8]> = places.iter_mut().filter_map(Iterator::next).collect();
+            plan.apply(&inputs, &mut out);
+            for ((column, block), sound) in missing.iter().zip(out).zip(&mut sound) {
+                sound[index] = self.bugs.has(Bug::ParityUnverified)
+                    || witness(block) == witnesses(stretch.first + index, *column);
+            }
         }
-        self.count(|counters| counters.reconstructed += 1);
-        Some(block)
+        drop(places);
+        let count = sound.iter().flatten().filter(|sound| **sound).count() as u64;
+        self.count(|counters| counters.reconstructed += count);
+        columns.into_iter().zip(sound).map(|(column, sound)| split(&column.freeze(), &sound)).collect()
     }
 
     /// Rewrites a block in place with its verified bytes. The segment is immutable there, so this is
@@ -173,4 +194,10 @@ impl Stripes {
             self.pool.charge(address.slot, Fault::Checksum);
         }
     }
+}
+
+/// The blocks of a column that are sound.
+fn split(column: &Bytes, sound: &[bool]) -> Vec<Option<Bytes>> {
+    let block = |index| column.slice(index * BLOCK..(index + 1) * BLOCK);
+    sound.iter().enumerate().map(|(index, sound)| sound.then(|| block(index))).collect()
 }

@@ -158,24 +158,20 @@ impl Stripes {
 
     /// Completes a header with its description, whose blocks are verified by the header's own witnesses.
     async fn describe(&self, view: &View, row: Row, part: HeaderPart) -> Result<Record> {
-        let k = usize::from(view.scheme.k());
-        let mut blocks = Vec::with_capacity(part.needs());
-        for index in 0..part.needs() {
-            let (behind, column) = (index / k, Column(u8::try_from(index % k).expect("k fits u8")));
-            let behind = u8::try_from(behind).expect("description rows fit u8");
-            let block = self
-                .verified_or_rebuilt(view, row.plus(u16::from(behind) + 1), column, |other| {
-                    part.record.witness(behind, other)
-                })
-                .await
-                .ok_or_else(|| {
-                    Error::corrupt(format!(
-                        "the description of the record at row {row} of segment {} is lost",
-                        view.segment
-                    ))
-                })?;
-            blocks.push(block);
-        }
+        let (k, needs) = (usize::from(view.scheme.k()), part.needs());
+        let column = |index: usize| Column(u8::try_from(index).expect("k fits u8"));
+        let wanted =
+            (0..needs).step_by(k).map(|from| (0..k.min(needs - from)).map(column).collect()).collect();
+        let behind = |index: usize| u8::try_from(index).expect("description rows fit u8");
+        let witnesses = |index: usize, column: Column| part.record.witness(behind(index), column);
+        let found = self.verified_or_rebuilt(view, row.plus(1), wanted, &witnesses).await;
+        let blocks: Option<Vec<Bytes>> = found.into_iter().flatten().collect();
+        let blocks = blocks.ok_or_else(|| {
+            Error::corrupt(format!(
+                "the description of the record at row {row} of segment {} is lost",
+                view.segment
+            ))
+        })?;
         part.finish(&blocks)
     }
 }

@@ -6,6 +6,7 @@
 //! only if both of its witnesses agree. The new chunk's headers name the new chunk. Of a doubted column, whose
 //! target is its own chunk, only what is missing or wrong is written.
 
+use super::band::{Ask, Band};
 use super::{Found, Stripes, View};
 use crate::checksum::pointer_crc;
 use crate::device::{Aligned, write_full};
@@ -127,30 +128,23 @@ impl Stripes {
         let behind = |index: usize| u8::try_from(first + index).expect("a record's row");
         let begin = record.row.plus(1 + u16::from(behind(0)));
         let witnesses = |index: usize, column: Column| record.witness(behind(index), column);
-        let is_wanted = |column: Column| refills.iter().any(|refill| refill.column == column);
         let reads = refills.iter().map(|refill| self.span(view, refill.column, begin, count));
         let own = join_all(reads.collect()).await;
-        let own_read = own.iter().filter(|span| span.iter().any(Option::is_some)).count();
-        let span_bytes = count as u64 * BLOCK_U64;
-        done.read += own_read as u64 * span_bytes;
-        let mut good = vec![Vec::new(); count];
-        for (refill, span) in refills.iter().zip(own) {
-            self.sift(view, refill.column, span, &mut good, &witnesses);
+        let wanted: Vec<Column> = refills.iter().map(|refill| refill.column).collect();
+        let mut band = Band::new(view.scheme, begin, vec![wanted.clone(); count]);
+        for (column, span) in wanted.iter().zip(own) {
+            (0..count).for_each(|index| band.give_up(index, *column));
+            let ask = Ask { column: *column, first: 0, count };
+            self.sift(view, &mut band, ask, span, &witnesses);
         }
-        if good.iter().any(|row| row.len() < refills.len()) {
-            let mut others: Vec<Column> =
-                view.scheme.columns().filter(|column| !is_wanted(*column)).collect();
-            let before = others.len();
-            good = self.gather(view, begin, good, &mut others, &witnesses).await;
-            done.read += (before - others.len()) as u64 * span_bytes;
-        }
+        self.gather(view, &mut band, Vec::new(), &witnesses).await;
+        done.read += band.sifted * BLOCK_U64;
         let zeros = Aligned::zeroed(BLOCK).freeze();
-        for (index, row) in good.iter().enumerate() {
+        for (index, row) in self.regenerate(view, &band, &witnesses).into_iter().enumerate() {
             let mut complete = true;
-            for (refill, pieces) in refills.iter().zip(pieces.iter_mut()) {
+            for ((refill, pieces), block) in refills.iter().zip(pieces.iter_mut()).zip(row) {
                 let column = refill.column;
-                let is_read = row.iter().any(|(other, _)| *other == column);
-                let block = self.regenerate(view, row, column, witnesses(index, column));
+                let is_read = band.good(index, column).is_some();
                 let block = block.filter(|block| is_sound(record, behind(index), column, block));
                 complete &= block.is_some();
                 let is_there = block.is_some() && is_read && is_in_place(view, refill);

@@ -6,7 +6,6 @@ use crate::format::page::{Key, TreeId};
 use crate::format::superblock::Root;
 use crate::log::Buffered;
 use crate::map::{Known, Tree};
-use crate::runtime::join_all;
 use crate::stripe::Wanted;
 use crate::types::{BLOCK, BLOCK_U64, Identity, Lba, Number, Pointer, VolumeId};
 use bytes::{Bytes, BytesMut};
@@ -189,8 +188,8 @@ impl Shard {
                 },
             }
         }
-        let reads = runs.iter().map(|(_, run)| self.core.stripes().read(run));
-        for ((start, _), blocks) in runs.iter().zip(join_all(reads.collect()).await) {
+        let wanted: Vec<&[Wanted]> = runs.iter().map(|(_, run)| run.as_slice()).collect();
+        for ((start, _), blocks) in runs.iter().zip(self.core.stripes().read_all(&wanted).await) {
             for (index, block) in blocks?.into_iter().enumerate() {
                 let at = start + index;
                 if block.is_none() {

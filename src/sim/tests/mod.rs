@@ -2,6 +2,7 @@
 //! needs exact timing, told step by step.
 
 mod beheaded;
+mod degraded;
 mod full;
 mod losses;
 mod regressions;

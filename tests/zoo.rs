@@ -2,6 +2,8 @@
 //! of seeds; a row per bug says how soon it did. Needs the feature `zoo` (`tools/zoo`).
 
 use paritas::sim;
+use paritas::sim::enumerate::{Act, Enumeration, Limits, Story, repeat};
+use paritas::types::Scheme;
 use paritas::zoo::{Bug, Bugs};
 use std::panic::catch_unwind;
 
@@ -28,5 +30,26 @@ fn caught(seed: u64, bug: Bug) -> Option<String> {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             Some(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an assertion").to_owned())
         }
+    }
+}
+
+#[test]
+fn crash_enumeration_catches_bugs_that_a_crash_shows_and_names_the_image() {
+    let limits = Limits { runs: 2000, followed: 0, again: 1 };
+    let write = vec![Act::Overwrite, Act::Flush];
+    let trim = vec![Act::Flush, Act::Trim, Act::Flush];
+    for (bug, acts) in [(Bug::SkipFlush, write), (Bug::TrimForgotten, trim)] {
+        let story = Story::Acts(acts);
+        let explore = |bugs| Enumeration::new(Scheme::MIRROR, bugs).expect("made").explore(&story, &limits);
+        let sound = explore(Bugs::NONE);
+        assert!(sound.failures.is_empty() && sound.images > 0, "{story}: {:?}", sound.failures);
+        let tally = explore(Bugs::planted(bug));
+        let failure = tally.failures.first().unwrap_or_else(|| panic!("{bug:?} is not caught by {story}"));
+        println!(
+            "{bug:?}: {} of {} runs fail: {}: {}",
+            tally.failed, tally.runs, failure.image, failure.what
+        );
+        assert_eq!(repeat(&failure.image, Bugs::planted(bug)), Err(failure.what.clone()));
+        assert_eq!(repeat(&failure.image, Bugs::NONE), Ok(()));
     }
 }

@@ -11,11 +11,13 @@
 //! | [`fault`] | what can go wrong, how often |
 //! | `media` | what a disk holds: durable content under a volatile cache |
 //! | `world` | pending operations, timers, faults: the events of a run, one at a time |
+//! | [`enumerate`] | every crash image of small workloads |
 //! | [`hub`] | the handle of a run: steps, clock, crashes, counters |
 //! | [`disk`] | the handle of one member: the device port, and hands on its faults |
 
 pub mod client;
 pub mod disk;
+pub mod enumerate;
 pub mod fault;
 pub mod hub;
 mod media;

@@ -229,17 +229,36 @@ pub(crate) struct Demo {
 #[derive(Args)]
 pub(crate) struct Sim {
     /// How many seeds to run
-    #[arg(long)]
-    pub(crate) seeds: u64,
+    #[arg(long, required_unless_present_any = ["crash_enumeration", "image"])]
+    pub(crate) seeds: Option<u64>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Seeds at a time [default: one per core]
+    /// Seeds, or workloads, at a time [default: one per core]
     #[arg(long)]
     pub(crate) jobs: Option<u64>,
     /// Fail also when a kind of fault or event never happened
     #[arg(long)]
     pub(crate) require_all: bool,
+    /// Instead of seeds: recover, and check, what a power loss at any write of any small workload may leave
+    #[arg(long, conflicts_with_all = ["seeds", "require_all"])]
+    pub(crate) crash_enumeration: bool,
+    /// Calls in a workload at most: 1 takes a few seconds, each further one 14 times as long
+    #[arg(long, default_value_t = 1, requires = "crash_enumeration")]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=4))]
+    pub(crate) ops: u64,
+    /// Recoveries run for each moment of a crash, those with the fewest torn writes first; counts what it leaves out
+    #[arg(long, default_value_t = 64, value_name = "N", requires = "crash_enumeration")]
+    pub(crate) runs: usize,
+    /// Of these, how many crash once more, at every moment of theirs
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "crash_enumeration")]
+    pub(crate) follow: usize,
+    /// Recoveries run for each moment of such a crash
+    #[arg(long, default_value_t = 6, value_name = "N", requires = "crash_enumeration")]
+    pub(crate) again: usize,
+    /// Run one image again, by the name that a crash enumeration gave it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "crash_enumeration"])]
+    pub(crate) image: Option<String>,
 }
 
 #[derive(Args)]

@@ -5,6 +5,7 @@ mod clear;
 mod cli;
 mod demo;
 mod endure;
+mod enumerate;
 mod export;
 mod import;
 mod inspect;
@@ -59,7 +60,7 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Bench(args) => bench::run(&args),
         Command::Salvage(args) => salvage::run(&args),
         Command::Demo(args) => demo::run(&args, json),
-        Command::Sim(args) => sim::run_seeds(&args),
+        Command::Sim(args) => sim::command(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
         Command::Endure(args) => endure::run(&args),

@@ -1,6 +1,7 @@
 //! `paritas sim`: the engine on simulated members, seed by seed.
 
 use crate::cli::Sim;
+use crate::enumerate;
 use crate::outcome::{Exit, Failure, Report, say};
 use crate::progress;
 use indicatif::ProgressBar;
@@ -45,27 +46,40 @@ impl Sweep {
     }
 }
 
-pub(crate) fn run_seeds(args: &Sim) -> Result<Report, Failure> {
-    // A panic in the engine is what a seed found, not the end of the command.
-    std::panic::set_hook(Box::new(|_| {}));
+/// Threads for so many jobs.
+pub(crate) fn jobs(args: &Sim) -> u64 {
     let jobs = args.jobs.unwrap_or_else(|| available_parallelism().map_or(1, |cores| cores.get() as u64));
+    jobs.clamp(1, 1024)
+}
+
+pub(crate) fn command(args: &Sim) -> Result<Report, Failure> {
+    // A panic in the engine is what a run found, not the end of the command.
+    std::panic::set_hook(Box::new(|_| {}));
+    match (&args.image, args.seeds) {
+        (Some(image), _) => enumerate::repeat(image),
+        (None, Some(seeds)) => run_seeds(args, seeds),
+        (None, None) => enumerate::run(args),
+    }
+}
+
+fn run_seeds(args: &Sim, seeds: u64) -> Result<Report, Failure> {
     let end = args
         .seed
-        .checked_add(args.seeds)
-        .ok_or_else(|| Failure::usage(format!("there are no {} seeds from {} on", args.seeds, args.seed)))?;
+        .checked_add(seeds)
+        .ok_or_else(|| Failure::usage(format!("there are no {seeds} seeds from {} on", args.seed)))?;
     let next = AtomicU64::new(args.seed);
     let sweep = Mutex::new(Sweep::default());
-    let bar = progress::count("seeds", args.seeds);
+    let bar = progress::count("seeds", seeds);
     let begun = Instant::now();
     scope(|scope| {
-        for _ in 0..jobs.clamp(1, 1024) {
+        for _ in 0..jobs(args) {
             scope.spawn(|| work(&next, end, &sweep, &bar));
         }
     });
     let seconds = begun.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let sweep = sweep.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(report(args, &sweep, seconds))
+    Ok(report(args, seeds, &sweep, seconds))
 }
 
 fn work(next: &AtomicU64, end: u64, sweep: &Mutex<Sweep>, bar: &ProgressBar) {
@@ -84,7 +98,7 @@ fn work(next: &AtomicU64, end: u64, sweep: &Mutex<Sweep>, bar: &ProgressBar) {
     }
 }
 
-fn report(args: &Sim, sweep: &Sweep, seconds: f64) -> Report {
+fn report(args: &Sim, seeds: u64, sweep: &Sweep, seconds: f64) -> Report {
     for (seed, text) in &sweep.failures {
         say(&format!("seed {seed}: {text}; repeat it with: paritas sim --seeds 1 --seed {seed}"));
     }
@@ -95,10 +109,10 @@ fn report(args: &Sim, sweep: &Sweep, seconds: f64) -> Report {
     let clean = sweep.failures.is_empty() && missing.is_empty();
     let mut text = format!(
         "{} seeds from {} on, {} failed, {:.1} seeds/s, trace {:016x}\n",
-        args.seeds,
+        seeds,
         args.seed,
         sweep.failures.len(),
-        args.seeds as f64 / seconds.max(1e-9),
+        seeds as f64 / seconds.max(1e-9),
         sweep.trace()
     );
     for (event, count) in &sweep.counts {
@@ -107,7 +121,7 @@ fn report(args: &Sim, sweep: &Sweep, seconds: f64) -> Report {
     let failures: Vec<_> =
         sweep.failures.iter().map(|(seed, what)| json!({ "seed": seed, "what": what })).collect();
     let document = json!({
-        "seeds": args.seeds,
+        "seeds": seeds,
         "failures": sweep.failures.len(),
         "seconds": seconds,
         "trace": format!("{:016x}", sweep.trace()),

@@ -117,7 +117,7 @@ impl fmt::Display for Story {
 }
 
 impl Story {
-    /// Reads what [`Story::fmt`] wrote.
+    /// Reads what its `Display` wrote.
     pub fn parse(text: &str) -> Option<Story> {
         let find = |name: &str| Act::ALL.into_iter().find(|act| act.name() == name);
         match text {

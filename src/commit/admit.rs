@@ -220,18 +220,26 @@ impl Core {
         Ok(number)
     }
 
-    /// Accepts a new size under one number. Shrinking trims what is cut off.
+    /// Accepts a new size under one number. Shrinking trims what is cut off, under the same.
     pub(crate) async fn accept_resize(&self, volume: VolumeId, blocks: u64) -> Result<Number> {
         crate::map::check_size(blocks)?;
         let scheme = self.scheme(volume)?;
-        let old = self.catalog.with(|catalog| catalog.get(volume).map(|volume| volume.blocks))?;
-        if blocks < old {
-            self.accept_trim(volume, Lba(blocks), old - blocks).await?;
-        }
         self.admit(scheme, 0).await?;
         let number = self.issue(volume, Lba(0), 0)?;
-        self.catalog.with(|catalog| catalog.get_mut(volume).map(|volume| volume.blocks = blocks))?;
-        self.log.with(|log| log.change(scheme, Change::Resize { volume, number, blocks }));
+        let old = self.catalog.with(|catalog| {
+            let volume = catalog.get_mut(volume)?;
+            if blocks < volume.blocks {
+                volume.trimmed = number;
+            }
+            Ok(std::mem::replace(&mut volume.blocks, blocks))
+        })?;
+        self.log.with(|log| {
+            if blocks < old {
+                let cut_off = Change::Trim { volume, number, lba: Lba(blocks), blocks: old - blocks };
+                log.change(scheme, cut_off);
+            }
+            log.change(scheme, Change::Resize { volume, number, blocks });
+        });
         self.seal_if_full(scheme);
         Ok(number)
     }

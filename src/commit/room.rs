@@ -87,8 +87,8 @@ impl Core {
             let open = log.open(scheme).filter(|open| !open.is_empty());
             let (len, bytes) = open.map_or((0, 0), |open| (open.len(), preamble(open)));
             let before = open.map_or(0, |_| rows_of(fit, len, bytes));
-            // Intervals and changes of one more call.
-            *rows.entry(scheme).or_default() += rows_of(fit, len + blocks, bytes + 64) - before;
+            // An interval and two changes of one more call.
+            *rows.entry(scheme).or_default() += rows_of(fit, len + blocks, bytes + 96) - before;
         });
         self.all_fit(&self.segments(rows), purpose, self.reserves())
     }

@@ -342,11 +342,6 @@ impl Actor<'_> {
 
     fn resize(&mut self, name: &str, blocks: usize) -> Result<(), String> {
         let mut next = self.history(name).newest().clone();
-        if blocks < next.len() {
-            // What is cut off is trimmed first, under a number of its own.
-            next[blocks..].fill(None);
-            self.history(name).push(next.clone());
-        }
         next.resize(blocks, None);
         self.change(name, next, async move |shard: Shard, id| shard.resize(id, blocks as u64).await)
     }

@@ -12,7 +12,7 @@ use crate::map::{Catalog, PageCache, Volume};
 use crate::runtime::{Env, Owned, Signal};
 use crate::space::Reserves;
 use crate::stripe::Stripes;
-use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, VolumeId};
+use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
 use crate::zoo::Bugs;
 use std::time::Duration;
 
@@ -195,6 +195,11 @@ impl Core {
     /// The scheme of new pages.
     pub(super) fn meta_scheme(&self) -> Scheme {
         self.target.with(|target| *target)
+    }
+
+    /// Where the log goes on.
+    pub(crate) fn next_sequence(&self) -> Sequence {
+        self.log.with(|log| log.next_sequence())
     }
 
     /// What is kept free.

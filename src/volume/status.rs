@@ -13,9 +13,12 @@ use crate::map::Catalog;
 use crate::runtime::Env;
 use crate::types::{BLOCK_U64, Scheme, Slot, Uuid};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// How often an array that somebody writes meanwhile is looked at before what it says is believed.
+/// How often an array that somebody writes meanwhile is looked at before what it says is believed, and how long, three
+/// times at least.
 const LOOKS: usize = 32;
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 /// How an array is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,6 +67,12 @@ pub struct MemberStatus {
     pub used: u64,
     /// Errors charged to it: read, write, flush, checksum.
     pub errors: [u32; 4],
+}
+
+impl MemberStatus {
+    fn is_in_full_use(&self) -> bool {
+        matches!(self.health, MemberHealth::Active | MemberHealth::Spare)
+    }
 }
 
 /// A volume.
@@ -182,6 +191,16 @@ impl Status {
         super::engine::settle(looked.wait())
     }
 
+    /// Whether no gap in the log can have made it worse than it is: all is well, or members are out of use and
+    /// nothing is said of damage.
+    fn is_certain(&self) -> bool {
+        match self.state {
+            State::Healthy => true,
+            State::Degraded => !self.members.iter().all(MemberStatus::is_in_full_use),
+            State::Damaged | State::Failed => false,
+        }
+    }
+
     /// Bytes written to members per byte that users wrote; `None` while nothing was written.
     pub fn write_amplification(&self) -> Option<f64> {
         #[allow(clippy::cast_precision_loss)] // A ratio for people: 53 bits are plenty.
@@ -190,26 +209,39 @@ impl Status {
     }
 }
 
+/// Somebody may write the array meanwhile. Then what the superblock pointed to may be gone, and the log that is read
+/// record by record seems to have gaps that it never had: what is bad is believed only of an array that has not changed
+/// since the look before, or when it is found again and again.
 async fn look(env: Env, place: &Path, name: Option<&str>) -> Result<Status> {
-    let mut looks = 0;
+    let begun = env.clock.monotonic();
     let mut before = None;
-    loop {
-        looks += 1;
+    let mut best: Option<Status> = None;
+    for looks in 1.. {
         let found = discover(place, name).await?;
-        let seen = (found.newest.epoch, found.newest.commit);
+        let commit = (found.newest.epoch, found.newest.commit);
         let options = OpenOptions { read_only: true, array: Some(found.array), ..OpenOptions::default() };
         let present = Present::of(&found);
-        match Shard::open(env.clone(), found.readers(), options).await {
-            Ok((shard, _)) => return Ok(status(shard.core(), &present, found.notes)),
-            // Somebody may write it, and what the superblock pointed to be gone by now: then that is not the newest.
-            Err(error) => {
-                if looks == LOOKS || before == Some(seen) || error.kind() == Kind::Refused {
-                    return Ok(unreadable(&found.newest, &present, found.notes, error));
-                }
-                before = Some(seen);
+        let (status, seen) = match Shard::open(env.clone(), found.readers(), options).await {
+            Ok((shard, _)) => {
+                let next = shard.core().next_sequence();
+                (status(shard.core(), &present, found.notes), (commit, Some(next)))
             }
+            Err(error) if error.kind() == Kind::Refused => {
+                return Ok(unreadable(&found.newest, &present, found.notes, error));
+            }
+            Err(error) => (unreadable(&found.newest, &present, found.notes, error), (commit, None)),
+        };
+        if status.is_certain() || before == Some(seen) {
+            return Ok(status);
+        }
+        before = Some(seen);
+        let is_worse = best.as_ref().is_some_and(|best| best.state < status.state);
+        best = if is_worse { best } else { Some(status) };
+        if looks >= LOOKS || (looks > 2 && env.clock.monotonic() - begun > LOOK_TIME) {
+            break;
         }
     }
+    Ok(best.expect("looked at least once"))
 }
 
 /// Where each member is and how large, by slot.
@@ -253,13 +285,12 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
     let missing = missing(core);
     let volumes = volumes(core, &missing);
     let damage = damage(core);
-    let in_full_use =
-        |member: &MemberStatus| matches!(member.health, MemberHealth::Active | MemberHealth::Spare);
     let state = if !core.stripes().pool.is_writable() {
         State::Failed
     } else if !damage.is_empty() || missing.iter().any(|part| part.columns > part.m) {
         State::Damaged
-    } else if !members.iter().all(in_full_use) || missing.iter().any(|part| part.columns > 0) {
+    } else if !members.iter().all(MemberStatus::is_in_full_use) || missing.iter().any(|part| part.columns > 0)
+    {
         State::Degraded
     } else {
         State::Healthy

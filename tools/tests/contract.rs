@@ -210,8 +210,10 @@ fn a_second_writer_is_refused_and_a_reader_is_not() {
     assert_eq!(ended.json()["error"]["kind"], "busy");
     expect(65, &["export", &bench.volume("v"), text(&bench.beside("out"))]);
     expect(65, &["mkfs", "--force", text(&bench.member(0)), text(&bench.member(1))]);
-    let status = paritas(&["status", &bench.array()]);
-    assert_eq!(status.code, 0, "{status:?}");
+    // What is read of a log that grows meanwhile seems to have gaps.
+    for _ in 0..20 {
+        expect(0, &["status", &bench.array()]);
+    }
     writer.kill().expect("killed");
     writer.wait().expect("ended");
     bench.import("w", &noise(6, MIB));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bench, MIB, expect, fingerprint, noise, paritas};
+use common::{Bench, MIB, expect, fingerprint, noise};
 use std::path::Path;
 
 fn text(path: &Path) -> &str {

@@ -8,13 +8,13 @@
 use super::losses::losses;
 use crate::commit::Core;
 use crate::error::Result;
-use crate::format::superblock::{Job, JobKind, MemberState};
+use crate::format::superblock::{ChunkAddress, Job, JobKind, MemberState};
 use crate::format::tables::ColumnState;
 use crate::runtime::join_all;
 use crate::space::Lacking;
 use crate::stripe::{Refill, Refilled};
 use crate::types::{BLOCK_U64, Column, SegmentId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,8 +137,10 @@ impl Rebuild<'_> {
         let stripes = self.core.stripes();
         let mut hopeless = Vec::new();
         let mut tasks: Vec<(&Lacking, Vec<Refill>)> = Vec::new();
+        let mut claimed: BTreeMap<SegmentId, Vec<ChunkAddress>> = BTreeMap::new();
         for lacking in group {
-            let refills = self.claim(lacking);
+            let (refills, fresh) = self.claim(lacking);
+            claimed.insert(lacking.segment, fresh);
             if refills.len() < lacking.columns.len() {
                 hopeless.push(lacking.segment);
             }
@@ -161,9 +163,8 @@ impl Rebuild<'_> {
                 _ => false,
             };
             if !adopted {
-                stripes.space.with(|space| {
-                    refills.iter().for_each(|refill| space.give_back(lacking.segment, refill.target));
-                });
+                let fresh = claimed.remove(&lacking.segment).unwrap_or_default();
+                stripes.space.with(|space| fresh.into_iter().for_each(|at| space.give_back(at)));
             }
             if durable && !adopted {
                 hopeless.push(lacking.segment);
@@ -177,28 +178,28 @@ impl Rebuild<'_> {
         Ok(hopeless)
     }
 
-    fn claim(&self, lacking: &Lacking) -> Vec<Refill> {
+    /// Chunks for the columns that a segment lacks, and those of them that were free.
+    fn claim(&self, lacking: &Lacking) -> (Vec<Refill>, Vec<ChunkAddress>) {
         let reserves = self.core.reserves();
         let leaving = self.core.stripes().pool.leaving();
         self.core.stripes().space.with(|space| {
             let mut taken = Vec::new();
-            let mut refills = Vec::new();
+            let (mut refills, mut fresh) = (Vec::new(), Vec::new());
             // Where there is room for some columns only, a new member takes the place of the one it replaces.
             let columns =
                 space.get(lacking.segment).map(|segment| segment.columns.clone()).unwrap_or_default();
-            let stays = |column: &Column| {
-                let at = columns.get(usize::from(column.0)).and_then(ColumnState::address);
-                !at.is_some_and(|at| leaving.contains(&at.slot))
-            };
+            let old = |column: Column| columns.get(usize::from(column.0)).and_then(ColumnState::address);
+            let stays = |column: &Column| !old(*column).is_some_and(|at| leaving.contains(&at.slot));
             let mut wanted = lacking.columns.clone();
             wanted.sort_by_key(stays);
             for column in wanted {
                 if let Some(target) = space.claim(lacking.segment, column, &taken, reserves) {
                     taken.push(target);
+                    fresh.extend((old(column) != Some(target)).then_some(target));
                     refills.push(Refill { column, target });
                 }
             }
-            refills
+            (refills, fresh)
         })
     }
 

@@ -70,17 +70,21 @@ pub(super) fn uneven(space: &Space, walked: &Walked, least: usize) -> Vec<Victim
     let mut found = movable(space, walked);
     found.sort_by_key(|(victim, _)| (victim.live, victim.id));
     let mut chosen = Vec::new();
+    // By width: the table may be long, and only what is chosen changes them.
+    let mut targets: BTreeMap<u8, BTreeSet<Slot>> = BTreeMap::new();
     for (victim, segment) in found {
+        let width = space.fit(victim.scheme).width();
+        let to = targets.entry(width).or_insert_with(|| roomiest(&free, width.into()));
         let from: BTreeSet<Slot> =
             segment.chunks().map(|at| at.slot).filter(|slot| free.contains_key(slot)).collect();
-        let to = roomiest(&free, space.fit(victim.scheme).width().into());
         let (gives, takes): (Vec<Slot>, Vec<Slot>) =
-            (from.difference(&to).copied().collect(), to.difference(&from).copied().collect());
+            (from.difference(to).copied().collect(), to.difference(&from).copied().collect());
         let sum = |slots: &[Slot]| slots.iter().map(|slot| free[slot]).sum::<usize>();
         let is_short = gives.iter().any(|slot| free[slot] <= least);
         if is_short && gives.len() == takes.len() && sum(&takes) > sum(&gives) + takes.len() {
             gives.into_iter().for_each(|slot| *free.entry(slot).or_default() += 1);
             takes.into_iter().for_each(|slot| *free.entry(slot).or_default() -= 1);
+            targets.clear();
             chosen.push(victim);
         }
     }

@@ -1,9 +1,11 @@
 //! Clients of a simulated array: what they ask for is drawn from the seed, what they get is checked.
 
+use super::hub::SimHub;
 use super::model::{VolumeModel, ZEROS, content};
 use super::rng::Rng;
+use super::script::CallId;
 use crate::commit::FILL_MAX;
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::runtime::Owned;
 use crate::types::{BLOCK_U64, Lba, SECTOR_U64, Scheme, VolumeId};
@@ -60,14 +62,16 @@ impl Shared {
 
 /// One client.
 pub struct Client {
+    /// The run.
+    pub hub: SimHub,
+    /// Who it is, and its next call.
+    pub next: CallId,
     /// The array.
     pub shard: Shard,
     /// What all clients share.
     pub shared: Arc<Owned<Shared>>,
     /// Its chance.
     pub rng: Rng,
-    /// Operations that it will do.
-    pub operations: u64,
 }
 
 /// Blocks of a call at most: a full array of few small chunks has room for no more at a time.
@@ -80,9 +84,13 @@ const WIDEST: u64 = 4;
 const FILL: u64 = 16;
 
 impl Client {
-    /// A client that will do so many operations.
-    pub fn new(shard: Shard, shared: Arc<Owned<Shared>>, rng: Rng, operations: u64) -> Client {
-        Client { shard, shared, rng, operations }
+    /// A line of the story: a call and its outcome.
+    fn tell<T>(&self, what: impl FnOnce() -> String, outcome: &Result<T>) {
+        let who = self.next.client;
+        self.hub.tell(|| match outcome {
+            Ok(_) => format!("{who}: {}", what()),
+            Err(error) => format!("{who}: {}: {error}", what()),
+        });
     }
 
     /// Writes new blocks until the array is full.
@@ -137,28 +145,39 @@ impl Client {
         });
     }
 
-    /// Does all operations.
-    pub async fn run(mut self) {
-        for _ in 0..self.operations {
-            let volumes = self.shared.with(|shared| shared.sizes());
-            let (id, blocks) = volumes[self.rng.index(volumes.len())];
-            match self.rng.below(100) {
-                0..40 => self.write(id, blocks).await,
-                40..50 => self.write_bytes(id, blocks).await,
-                50..57 => self.trim(id, blocks).await,
-                57..60 => self.trim_bytes(id, blocks).await,
-                60..75 => self.flush(id).await,
-                75..96 => self.read(id, blocks).await,
-                96..98 => self.checkpoint().await,
-                _ if volumes.len() < VOLUMES && self.rng.chance(2, 3) => self.create().await,
-                // One stays, so that there is always something to do.
-                _ if id != volumes[0].0 => self.delete(id).await,
-                _ => {}
+    /// Makes so many calls.
+    pub async fn run(mut self, calls: u64) {
+        for nth in 0..calls {
+            // What one call draws is its own, so that one that is not made changes no other.
+            let mut chance = self.rng.fork("call");
+            self.next.nth = nth;
+            if self.hub.makes(self.next) {
+                std::mem::swap(&mut self.rng, &mut chance);
+                self.call().await;
+                std::mem::swap(&mut self.rng, &mut chance);
+                self.shared.with(|shared| shared.done += 1);
             }
-            self.shared.with(|shared| shared.done += 1);
             if self.shared.with(|shared| shared.failure.is_some()) {
                 return;
             }
+        }
+    }
+
+    async fn call(&mut self) {
+        let volumes = self.shared.with(|shared| shared.sizes());
+        let (id, blocks) = volumes[self.rng.index(volumes.len())];
+        match self.rng.below(100) {
+            0..40 => self.write(id, blocks).await,
+            40..50 => self.write_bytes(id, blocks).await,
+            50..57 => self.trim(id, blocks).await,
+            57..60 => self.trim_bytes(id, blocks).await,
+            60..75 => self.flush(id).await,
+            75..96 => self.read(id, blocks).await,
+            96..98 => self.checkpoint().await,
+            _ if volumes.len() < VOLUMES && self.rng.chance(2, 3) => self.create().await,
+            // One stays, so that there is always something to do.
+            _ if id != volumes[0].0 => self.delete(id).await,
+            _ => {}
         }
     }
 
@@ -172,7 +191,7 @@ impl Client {
     pub async fn outgrow(mut self) {
         let pool = &self.shard.core().stripes().pool;
         let (least, members) = (pool.meta_scheme().m() + 1, pool.count());
-        if usize::from(least) < members {
+        if usize::from(least) < members && self.hub.makes(self.next) {
             self.create_of(least).await;
         }
     }
@@ -188,6 +207,7 @@ impl Client {
             name
         });
         let outcome = self.shard.create_volume(&name, scheme, blocks).await;
+        self.tell(|| format!("create {scheme} of {blocks} blocks"), &outcome);
         self.shared.with(|shared| match outcome {
             Ok(id) => {
                 shared.births.remove(&name);
@@ -201,6 +221,7 @@ impl Client {
     async fn delete(&mut self, id: VolumeId) {
         self.shared.with(|shared| shared.dying.insert(id, false));
         let outcome = self.shard.delete_volume(id).await;
+        self.tell(|| format!("delete volume {id}"), &outcome);
         self.shared.with(|shared| match outcome {
             Ok(()) => {
                 shared.dying.insert(id, true);
@@ -239,6 +260,7 @@ impl Client {
             data.extend_from_slice(&content(tag, lba.plus(index)));
         }
         let outcome = self.shard.write(id, lba, Bytes::from(data)).await;
+        self.tell(|| format!("write {blocks} blocks at {lba} of volume {id}, tag {tag}"), &outcome);
         let later = self.shared.with(|shared| shared.volumes[&id].holes_since(since, lba, blocks));
         let adds = holes.max(later);
         if outcome.as_ref().is_err_and(|error| error.kind() == Kind::NoSpace) {
@@ -282,6 +304,7 @@ impl Client {
         let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
         let data = data.slice(skip..skip + usize::try_from(len).expect("a few blocks"));
         let outcome = self.shard.write_at(id, offset, data).await;
+        self.tell(|| format!("write {len} bytes at {offset} of volume {id}, tag {tag}"), &outcome);
         self.shared.with(|shared| shared.adding -= adding);
         self.shared.with(|shared| match outcome {
             Ok(number) => {
@@ -297,6 +320,7 @@ impl Client {
     async fn trim_bytes(&mut self, id: VolumeId, size: u64) {
         let (offset, len) = self.bytes(size);
         let outcome = self.shard.trim_at(id, offset, len).await;
+        self.tell(|| format!("trim {len} bytes at {offset} of volume {id}"), &outcome);
         self.shared.with(|shared| match outcome {
             Ok(number) => {
                 let volume = shared.volumes.get_mut(&id).expect("volumes stay");
@@ -312,6 +336,7 @@ impl Client {
         let longest = if self.rng.chance(1, 4) { size } else { 40 };
         let (lba, blocks) = self.range(size, longest);
         let outcome = self.shard.trim(id, lba, blocks).await;
+        self.tell(|| format!("trim {blocks} blocks at {lba} of volume {id}"), &outcome);
         if outcome.as_ref().is_err_and(|error| error.kind() == Kind::NoSpace) {
             self.check_full(0, &format!("trim of {blocks} blocks at {lba}"));
         }
@@ -329,6 +354,7 @@ impl Client {
     async fn flush(&mut self, id: VolumeId) {
         let before = self.shared.with(|shared| shared.volumes[&id].issued);
         let outcome = self.shard.flush(id).await;
+        self.tell(|| format!("flush volume {id}"), &outcome);
         if outcome.as_ref().is_err_and(|error| error.kind() == Kind::NoSpace) {
             self.check_full(0, "flush");
         }
@@ -347,6 +373,7 @@ impl Client {
         let (lba, blocks) = self.range(size, longest);
         let since = self.shared.with(|shared| shared.volumes[&id].issued);
         let outcome = self.shard.read_blocks(id, lba, blocks).await;
+        self.tell(|| format!("read {blocks} blocks at {lba} of volume {id}"), &outcome);
         self.shared.with(|shared| match outcome {
             Ok(_) if shared.dying.contains_key(&id) => {}
             Ok(data) => {
@@ -361,7 +388,9 @@ impl Client {
     }
 
     async fn checkpoint(&mut self) {
-        if let Err(error) = self.shard.checkpoint().await {
+        let outcome = self.shard.checkpoint().await;
+        self.tell(|| "checkpoint".into(), &outcome);
+        if let Err(error) = outcome {
             self.shared.with(|shared| refusal(shared, None, error.kind(), &format!("checkpoint: {error}")));
         }
     }

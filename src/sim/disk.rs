@@ -86,6 +86,7 @@ impl SimDisk {
     /// The member is back with what it holds.
     pub fn come_back(&self) {
         self.with(|disk| disk.gone = false);
+        self.hub.tell(|| format!("disk {} is back", self.index));
     }
 
     /// Whether the member is gone.
@@ -132,6 +133,7 @@ impl SimDisk {
                 let change = |byte: &mut u8, index: usize| *byte = (*byte & keep) ^ mask[index];
                 world.disks[self.index].media.edit(block * BLOCK_U64, mask.len(), change);
                 world.count(Fault::Rot);
+                world.cast.tell(|| format!("disk {}: block {block} rots ({kind:?})", self.index));
             }
         });
     }

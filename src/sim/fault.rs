@@ -71,6 +71,60 @@ impl Fault {
         Fault::Hang,
     ];
 
+    /// All of them.
+    pub const ALL: [Fault; 22] = [
+        Fault::ShortRead,
+        Fault::ShortWrite,
+        Fault::ReadError,
+        Fault::LatentError,
+        Fault::UnstableRead,
+        Fault::StaleRead,
+        Fault::MisdirectedRead,
+        Fault::WriteError,
+        Fault::NoSpace,
+        Fault::LostWrite,
+        Fault::MisdirectedWrite,
+        Fault::FlushError,
+        Fault::LyingFlush,
+        Fault::Slow,
+        Fault::Hang,
+        Fault::Vanish,
+        Fault::Restored,
+        Fault::Rot,
+        Fault::PowerLoss,
+        Fault::Kill,
+        Fault::Torn,
+        Fault::Unflushed,
+    ];
+
+    /// What it is called in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::ShortRead => "short read",
+            Fault::ShortWrite => "short write",
+            Fault::ReadError => "read error",
+            Fault::LatentError => "latent error",
+            Fault::UnstableRead => "unstable read",
+            Fault::StaleRead => "stale read",
+            Fault::MisdirectedRead => "misdirected read",
+            Fault::WriteError => "write error",
+            Fault::NoSpace => "no space",
+            Fault::LostWrite => "lost write",
+            Fault::MisdirectedWrite => "misdirected write",
+            Fault::FlushError => "flush error",
+            Fault::LyingFlush => "lying flush",
+            Fault::Slow => "slow",
+            Fault::Hang => "hang",
+            Fault::Vanish => "vanish",
+            Fault::Restored => "restored",
+            Fault::Rot => "rot",
+            Fault::PowerLoss => "power loss",
+            Fault::Kill => "kill",
+            Fault::Torn => "torn",
+            Fault::Unflushed => "unflushed",
+        }
+    }
+
     /// The fault's place in a table of [`Fault::OF_OPERATIONS`].
     ///
     /// # Panics
@@ -119,6 +173,13 @@ mod tests {
         for (index, fault) in Fault::OF_OPERATIONS.into_iter().enumerate() {
             assert_eq!(fault.index(), index);
         }
+    }
+
+    #[test]
+    fn every_fault_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = Fault::ALL.into_iter().map(Fault::name).collect();
+        assert_eq!(names.len(), Fault::ALL.len());
+        assert_eq!(Fault::ALL[..Fault::OF_OPERATIONS.len()], Fault::OF_OPERATIONS);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The handle of a simulated run.
 
+use super::cast::Cast;
 use super::disk::SimDisk;
 use super::fault::Fault;
 use super::rng::Rng;
+use super::script::{CallId, FaultId, Script};
 use super::world::{Crash, Event, World};
 use crate::runtime::{Clock, Entropy, Env, Owned, Sleep, Spawner, ticket};
 use crate::types::BLOCK_U64;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +124,31 @@ impl SimHub {
     pub fn kill(&self) {
         let forgotten = self.with(|world| world.crash(Crash::Process));
         drop(forgotten);
+    }
+
+    /// Follows `script`, and remembers the story if it is to be `told`.
+    pub(super) fn cast(&self, script: Script, told: bool) {
+        self.with(|world| world.cast = Cast::new(script, told));
+    }
+
+    /// Whether a call is made.
+    pub(super) fn makes(&self, call: CallId) -> bool {
+        self.with(|world| world.cast.makes(call))
+    }
+
+    /// Whether a fault that was drawn takes place.
+    pub(super) fn lets(&self, disk: &SimDisk, fault: Fault) -> bool {
+        self.with(|world| world.cast.lets(disk.index(), fault))
+    }
+
+    /// Adds a line to the story.
+    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        self.with(|world| world.cast.tell(line));
+    }
+
+    /// The faults and calls that took place, and the story.
+    pub(super) fn told(&self) -> (BTreeSet<FaultId>, BTreeSet<CallId>, Vec<String>) {
+        self.with(|world| world.cast.take())
     }
 
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut World) -> R) -> R {

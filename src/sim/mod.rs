@@ -15,6 +15,8 @@
 //! | [`hub`] | the handle of a run: steps, clock, crashes, counters |
 //! | [`disk`] | the handle of one member: the device port, and hands on its faults |
 
+mod audit;
+mod cast;
 pub mod client;
 pub mod disk;
 pub mod enumerate;
@@ -24,6 +26,9 @@ mod media;
 pub mod model;
 pub mod rng;
 mod run;
+pub mod scenario;
+pub mod script;
+pub mod shrink;
 pub mod steady;
 mod upkeep;
 mod world;
@@ -36,4 +41,6 @@ pub use media::Image;
 mod tests;
 
 pub use rng::Rng;
-pub use run::{EVENTS, Outcome, run};
+pub use run::{EVENTS, Outcome, Told, perform, run};
+pub use scenario::Scenario;
+pub use script::Script;

@@ -10,8 +10,11 @@ use super::fault::{Fault, FaultPlan};
 use super::hub::SimHub;
 use super::model::VolumeModel;
 use super::rng::Rng;
+use super::scenario::Mix;
+use super::script::{CallId, Caller, FaultId, Script};
 use super::upkeep::is_whole;
 use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
+use crate::device::Device;
 use crate::error::{Error, Kind};
 use crate::format::superblock::ChunkAddress;
 use crate::format::tables::ColumnState;
@@ -21,8 +24,10 @@ use crate::runtime::{Executor, Order, Owned};
 use crate::types::{BLOCK_U64, Lba, Number, Place, Pointer, Scheme, VolumeId};
 use crate::volume::{Shard, VolumeInfo};
 use crate::zoo::Bugs;
-use std::collections::BTreeMap;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +46,8 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 45] = [
+pub const EVENTS: [&str; 46] = [
+    "audited row",
     "short read",
     "short write",
     "read error",
@@ -89,51 +95,63 @@ pub const EVENTS: [&str; 45] = [
     "loss beyond m",
 ];
 
-fn event(fault: Fault) -> Option<&'static str> {
-    Some(match fault {
-        Fault::ShortRead => "short read",
-        Fault::ShortWrite => "short write",
-        Fault::ReadError => "read error",
-        Fault::LatentError => "latent error",
-        Fault::UnstableRead => "unstable read",
-        Fault::StaleRead => "stale read",
-        Fault::MisdirectedRead => "misdirected read",
-        Fault::WriteError => "write error",
-        Fault::LostWrite => "lost write",
-        Fault::MisdirectedWrite => "misdirected write",
-        Fault::FlushError => "flush error",
-        Fault::LyingFlush => "lying flush",
-        Fault::Slow => "slow",
-        Fault::Vanish => "vanish",
-        Fault::Rot => "rot",
-        Fault::PowerLoss => "power loss",
-        Fault::Kill => "kill",
-        Fault::Torn => "torn",
-        Fault::Unflushed => "unflushed",
-        Fault::Hang => "hang",
-        Fault::NoSpace | Fault::Restored => return None,
-    })
+/// A run and everything about it.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// What it did.
+    pub outcome: Outcome,
+    /// The faults that took place, of those that a script may leave out.
+    pub faults: BTreeSet<FaultId>,
+    /// The calls that were made.
+    pub calls: BTreeSet<CallId>,
+    /// Lives of the engine under faults that were drawn.
+    pub lives: u64,
+    /// Members that the array was made of.
+    pub members: usize,
+    /// What happened, line by line.
+    pub story: Vec<String>,
 }
 
-/// Runs one seed.
+/// Runs one seed. What panics has failed.
 pub fn run(seed: u64, bugs: Bugs) -> Outcome {
-    let hub = SimHub::new(seed);
-    let mut run = Run::new(hub.clone(), bugs);
-    let failure = run.go().err();
-    let mut counts = run.counts;
-    for (fault, count) in hub.counts() {
-        if let Some(name) = event(fault) {
-            *counts.entry(name.into()).or_default() += count;
-        }
-    }
+    perform(&Script::of(seed), false, bugs).outcome
+}
+
+/// Runs a script, and remembers its story if it is to be `told`. What panics has failed.
+pub fn perform(script: &Script, told: bool, bugs: Bugs) -> Told {
+    let hub = SimHub::new(script.seed);
+    hub.cast(script.clone(), told);
+    let mut run = Run::new(hub.clone(), script, bugs);
+    let panicked = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+        Err(format!("the engine panicked: {text}"))
+    };
+    let failure = catch_unwind(AssertUnwindSafe(|| run.go())).unwrap_or_else(panicked).err();
     let failure = failure.or_else(|| {
         (hub.refused() > 0).then(|| format!("{} misaligned or out-of-range requests", hub.refused()))
     });
-    Outcome { failure, trace: hub.trace(), counts }
+    if let Some(failure) = &failure {
+        hub.tell(|| failure.clone());
+    }
+    let Run { mut counts, lives, made_of: members, .. } = run;
+    for (fault, count) in hub.counts() {
+        *counts.entry(fault.name().into()).or_default() += count;
+    }
+    let outcome = Outcome { failure, trace: hub.trace(), counts };
+    let (faults, calls, story) = hub.told();
+    Told { outcome, faults, calls, lives, members, story }
 }
 
 pub(super) struct Run {
     pub(super) hub: SimHub,
+    script: Script,
+    pub(super) mix: Mix,
+    /// Lives under faults that were drawn, and those that passed.
+    lives: u64,
+    pub(super) life: u64,
+    /// Members that the array was made of.
+    made_of: usize,
     pub(super) rng: Rng,
     /// Every disk there ever was.
     pub(super) disks: Vec<SimDisk>,
@@ -163,7 +181,8 @@ pub(super) struct Life {
 }
 
 impl Run {
-    fn new(hub: SimHub, bugs: Bugs) -> Run {
+    fn new(hub: SimHub, script: &Script, bugs: Bugs) -> Run {
+        let mix = script.scenario.mix();
         // Time passes when nothing else can happen: a member that is only slow is in time.
         hub.set_early_timers(0);
         let mut rng = hub.rng("run");
@@ -171,12 +190,13 @@ impl Run {
         let (k, m) = shapes[rng.index(shapes.len())];
         let scheme = Scheme::new(k, m).expect("a valid scheme");
         let members = usize::from(scheme.width()) + rng.index(3);
-        let full = rng.chance(1, 4);
+        let full = rng.chance(mix.full, 12);
         let chunk_blocks = if full { 16 } else { [8, 16, 32][rng.index(3)] };
         // The reserves count chunks: of small ones it takes more until there is room beside them.
         let chunks = if chunk_blocks == 8 { 90 } else { 40 } + rng.below(60);
         let uneven = 1 + 3 * rng.below(2);
-        let disks: Vec<SimDisk> = (0..members)
+        let made_of = members.min(script.members.unwrap_or(members)).max(scheme.width().into());
+        let disks: Vec<SimDisk> = (0..made_of)
             .map(|_| {
                 let chunks = chunks * (1 + rng.below(uneven)) + rng.below(8);
                 let blocks = chunks * u64::from(chunk_blocks);
@@ -192,6 +212,11 @@ impl Run {
         };
         Run {
             hub,
+            mix,
+            script: script.clone(),
+            lives: 0,
+            life: 0,
+            made_of,
             rng,
             members: (0..disks.len()).collect(),
             disks,
@@ -259,12 +284,13 @@ impl Run {
     fn go(&mut self) -> Checked<()> {
         self.create()?;
         self.weaken();
-        let rounds = 1 + self.rng.below(4);
-        for round in 0..rounds {
+        self.lives = (1 + self.rng.below(4)).min(self.script.lives.unwrap_or(u64::MAX));
+        for life_number in 0..self.lives {
+            self.life = life_number;
             let mut life = self.recover()?;
             self.storm(&mut life)?;
-            let last = round + 1 == rounds;
-            if last || self.rng.chance(1, 4) {
+            let last = life_number + 1 == self.lives;
+            if last || !self.rng.chance(self.mix.crashes, 12) {
                 self.end(life)?;
             } else {
                 self.crash(life);
@@ -283,6 +309,13 @@ impl Run {
             chunk_blocks: Some(self.chunk_blocks),
             labels: Vec::new(),
         };
+        self.hub.tell(|| {
+            let sizes: Vec<u64> = self.disks.iter().map(|disk| disk.len() / BLOCK_U64).collect();
+            format!(
+                "an array of {} on disks of {sizes:?} blocks, chunks of {}",
+                self.scheme, self.chunk_blocks
+            )
+        });
         let candidates = self.candidates();
         let made = self.finish(&life, async move { Shard::create(&env, candidates, options).await })?;
         made.map_err(|error| format!("create: {error}"))?;
@@ -301,6 +334,7 @@ impl Run {
                 self.finish(&life, async move { handle.create_volume(&name, scheme, blocks).await })?;
             match made {
                 Ok(id) => {
+                    self.hub.tell(|| format!("volume {id} of {blocks} blocks at {scheme}"));
                     self.tolerance = self.tolerance.min(scheme.m());
                     let model = VolumeModel::new(id, scheme, blocks);
                     self.shared.with(|shared| shared.volumes.insert(id, model));
@@ -325,9 +359,20 @@ impl Run {
         self.end(life)
     }
 
+    /// A client of this life.
+    fn client(&mut self, shard: &Shard, client: Caller, label: &str) -> Client {
+        Client {
+            hub: self.hub.clone(),
+            next: CallId { life: self.life, client, nth: 0 },
+            shard: shard.clone(),
+            shared: self.shared.clone(),
+            rng: self.rng.fork(label),
+        }
+    }
+
     /// Writes new blocks until the array takes no more.
     fn fill(&mut self, life: &Life, shard: &Shard) -> Checked<()> {
-        let mut client = Client::new(shard.clone(), self.shared.clone(), self.rng.fork("fill"), 0);
+        let mut client = self.client(shard, Caller::Client(0), "fill");
         self.finish(life, async move { client.fill().await })?;
         self.shared.with(|shared| shared.failure.take()).map_or(Ok(()), Err)
     }
@@ -340,7 +385,7 @@ impl Run {
             self.weak.push(members.swap_remove(at));
         }
         for disk in &self.disks {
-            disk.set_plan(benign());
+            disk.set_plan(self.benign());
         }
         for index in self.weak.clone() {
             let plan = self.draw_faults();
@@ -348,27 +393,23 @@ impl Run {
         }
     }
 
+    /// What may happen to every member: nothing that costs data.
+    pub(super) fn benign(&self) -> FaultPlan {
+        let short = FaultPlan::none().with(Fault::ShortRead, 2_000).with(Fault::ShortWrite, 2_000);
+        short.with(Fault::Slow, self.mix.slow)
+    }
+
     /// Faults of a weak member.
     pub(super) fn draw_faults(&mut self) -> FaultPlan {
-        let mut plan = benign();
-        let silent = [
-            Fault::ReadError,
-            Fault::LatentError,
-            Fault::UnstableRead,
-            Fault::StaleRead,
-            Fault::MisdirectedRead,
-            Fault::LostWrite,
-            Fault::MisdirectedWrite,
-            Fault::LyingFlush,
-        ];
-        for fault in silent {
+        let mut plan = self.benign();
+        let Mix { faults, per_million, fatal, .. } = self.mix;
+        for fault in faults {
             if self.rng.chance(1, 2) {
-                plan = plan.with(fault, 20_000);
+                plan = plan.with(*fault, per_million);
             }
         }
-        if self.rng.chance(1, 3) {
-            let fatal = [Fault::WriteError, Fault::FlushError, Fault::Hang][self.rng.index(3)];
-            plan = plan.with(fatal, 5_000);
+        if !fatal.is_empty() && self.rng.chance(1, 3) {
+            plan = plan.with(fatal[self.rng.index(fatal.len())], 5_000);
         }
         plan
     }
@@ -386,6 +427,7 @@ impl Run {
         match opened {
             None => Ok(None),
             Some(Ok((shard, _))) => {
+                self.hub.tell(|| if read_only { "opened to read" } else { "opened" }.into());
                 life.shard = Some(shard);
                 Ok(Some(()))
             }
@@ -396,9 +438,13 @@ impl Run {
     /// Opens the array, with crashes on the way, and checks every volume.
     fn recover(&mut self) -> Checked<Life> {
         loop {
-            self.bring_back(4);
+            self.bring_back(self.mix.returns);
             let mut life = self.life();
-            let steps = if self.rng.chance(1, 3) { 1 + self.rng.below(400) } else { STEPS_MAX };
+            let steps = if self.rng.chance(self.mix.crashes_in_recovery, 12) {
+                1 + self.rng.below(400)
+            } else {
+                STEPS_MAX
+            };
             if self.open(&mut life, steps, false)?.is_some() {
                 self.settle(&life)?;
                 self.forget_replaced(&life);
@@ -406,6 +452,7 @@ impl Run {
                 return Ok(life);
             }
             self.count("crash in recovery", 1);
+            self.hub.tell(|| format!("opening is cut short after {steps} events"));
             self.crash(life);
         }
     }
@@ -464,15 +511,15 @@ impl Run {
 
     /// Clients work while faults strike.
     fn storm(&mut self, life: &mut Life) -> Checked<()> {
+        self.hub.tell(|| format!("life {}; faults strike disks {:?}", self.life, self.weak));
         let shard = life.shard.clone().expect("opened");
         let clients = 1 + self.rng.below(3);
         for index in 0..clients {
             let operations = if self.full { 100 + self.rng.below(300) } else { 10 + self.rng.below(60) };
-            let rng = self.rng.fork(&format!("client {index}"));
-            let client = Client::new(shard.clone(), self.shared.clone(), rng, operations);
-            life.executor.spawner().spawn(client.run());
+            let client = self.client(&shard, Caller::Client(index), &format!("client {index}"));
+            life.executor.spawner().spawn(client.run(operations));
         }
-        if self.rng.chance(1, 3) {
+        if self.rng.chance(self.mix.operated, 12) {
             self.operate(life);
         }
         let events = (200 + self.rng.below(3000)) * if self.full { 4 } else { 1 };
@@ -504,7 +551,7 @@ impl Run {
         }
         if self.rng.chance(1, 4) {
             // Likewise while metadata grows stronger.
-            let client = Client::new(shard.clone(), self.shared.clone(), self.rng.fork("outgrow"), 0);
+            let client = self.client(&shard, Caller::Outgrower, "outgrow");
             life.executor.spawner().spawn(client.outgrow());
             for _ in 0..self.rng.below(400) {
                 life.executor.run_until_stalled();
@@ -524,8 +571,10 @@ impl Run {
     fn strike(&mut self, before_crash: bool) {
         let Some(&index) = self.weak.get(self.rng.index(self.weak.len().max(1))) else { return };
         let disk = self.disks[index].clone();
-        if self.rng.chance(1, if before_crash { 12 } else { 4 }) {
-            disk.vanish();
+        if self.rng.chance(self.mix.vanishes, if before_crash { 36 } else { 12 }) {
+            if self.hub.lets(&disk, Fault::Vanish) {
+                disk.vanish();
+            }
             return;
         }
         let mut kinds = vec![Rot::Flip, Rot::Garbage, Rot::Zero];
@@ -543,7 +592,9 @@ impl Run {
         for _ in 0..1 + self.rng.below(40) {
             let block = used[self.rng.index(used.len())];
             let kind = kinds[self.rng.index(kinds.len())];
-            disk.rot(block..block + 1, kind);
+            if self.hub.lets(&disk, Fault::Rot) {
+                disk.rot(block..block + 1, kind);
+            }
         }
     }
 
@@ -604,6 +655,7 @@ impl Run {
         self.note(&life);
         match closed {
             Ok(()) => {
+                self.hub.tell(|| "closed".into());
                 self.shared.with(|shared| {
                     for (id, number) in accepted {
                         let volume = shared.volumes.get_mut(&id).expect("volumes stay");
@@ -619,10 +671,11 @@ impl Run {
 
     /// No more faults: everything must be there.
     fn calm(&mut self) -> Checked<()> {
+        self.hub.tell(|| "no more faults: everything must be there".into());
         for disk in &self.disks {
             disk.set_plan(FaultPlan::none());
         }
-        self.bring_back(2);
+        self.bring_back(6);
         let mut life = self.life();
         self.open(&mut life, STEPS_MAX, false)?.expect("opened to the end");
         self.settle(&life)?;
@@ -636,6 +689,7 @@ impl Run {
     /// as many is lost. Members that faults have struck are among those that vanish, so that nothing else is
     /// damaged.
     fn beyond(&mut self) -> Checked<()> {
+        self.hub.tell(|| "more members vanish than volumes tolerate".into());
         let (metadata, is_whole) = self.left;
         let weak = self.weak.len() as u64;
         let more = u64::from(metadata).saturating_sub(weak);
@@ -712,11 +766,6 @@ fn fate(shard: &Shard, pointer: Pointer) -> Checked<(bool, bool)> {
     let suffices = |left: usize| left >= usize::from(k);
     let is_sure = is_good(&own) || suffices(columns.iter().filter(is_good).count());
     Ok((!is_sure, is_readable(&own) || suffices(columns.iter().filter(is_readable).count())))
-}
-
-/// What may happen to every member: nothing that costs data.
-pub(super) fn benign() -> FaultPlan {
-    FaultPlan::none().with(Fault::ShortRead, 2_000).with(Fault::ShortWrite, 2_000).with(Fault::Slow, 2_000)
 }
 
 /// The sequence number in a record's header.

@@ -1,6 +1,7 @@
 //! Members that come back, fail by hand, are replaced; and what must be true when everything was rebuilt.
 
-use super::run::{Checked, Life, Run, benign};
+use super::run::{Checked, Life, Run};
+use super::script::{CallId, Caller};
 use crate::error::Kind;
 use crate::format::superblock::MemberState;
 use crate::limits::RING_BYTES;
@@ -17,7 +18,7 @@ fn path(index: usize) -> String {
 }
 
 /// The slot that a disk has now.
-fn slot_of(shard: &Shard, index: usize) -> Option<(Slot, MemberState)> {
+pub(super) fn slot_of(shard: &Shard, index: usize) -> Option<(Slot, MemberState)> {
     let members = shard.core().stripes().pool.superblock().members;
     let found = (0u8..)
         .map(Slot)
@@ -33,10 +34,10 @@ pub(super) fn is_whole(shard: &Shard) -> bool {
 }
 
 impl Run {
-    /// One in `odds` members that are gone comes back, with what it held.
-    pub(super) fn bring_back(&mut self, odds: u64) {
+    /// So many of twelve members that are gone come back, with what they held.
+    pub(super) fn bring_back(&mut self, of_twelve: u64) {
         for index in 0..self.disks.len() {
-            if self.disks[index].is_gone() && self.rng.chance(1, odds) {
+            if self.disks[index].is_gone() && self.rng.chance(of_twelve, 12) {
                 self.disks[index].come_back();
                 self.count("member returned", 1);
             }
@@ -70,6 +71,12 @@ impl Run {
             _ => self.count("replacement", 1),
         }
         let new = (what > 2).then(|| self.new_disk());
+        if !self.hub.makes(CallId { life: self.life, client: Caller::Operator, nth: 0 }) {
+            return;
+        }
+        let names = ["rebuilds", "fails", "scrubs"];
+        let name = names.get(usize::try_from(what).expect("small")).copied().unwrap_or("replaces");
+        self.hub.tell(|| format!("operator {name} (disk {index})"));
         spawner.spawn(async move {
             let outcome = match (what, new) {
                 (0, _) => shard.rebuild(Pace { bytes_per_second: Some(1 << 20) }).await.map(|_| ()),
@@ -93,7 +100,7 @@ impl Run {
         let chunk = u64::from(self.chunk_blocks) * BLOCK_U64;
         let chunks = 40 + self.rng.below(100);
         let disk = self.hub.disk(2 * RING_BYTES + chunks * chunk);
-        disk.set_plan(benign());
+        disk.set_plan(self.benign());
         self.disks.push(disk.clone());
         Candidate { device: Arc::new(disk), path: path(self.disks.len() - 1) }
     }
@@ -193,6 +200,7 @@ impl Run {
             }
             has_seen_all = found.resumed == 0;
         }
+        self.audit(life)?;
         self.forget_replaced(life);
         if is_whole(&shard) && self.members.iter().all(|index| !self.disks[*index].is_gone()) {
             self.weak.clear();

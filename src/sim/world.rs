@@ -5,6 +5,7 @@
 //! - An operation is in exactly one of `ready` and `waiting` until it completes or a crash forgets it.
 //! - Nothing here wakes a task: answers leave as an [`Event`], so that a waker finds the world unborrowed.
 
+use super::cast::Cast;
 use super::fault::{Fault, FaultPlan};
 use super::media::{Media, SECTOR, tear};
 use super::rng::Rng;
@@ -27,6 +28,16 @@ pub(super) enum Request {
     Read { offset: u64, len: usize, answer: Answer<Bytes> },
     Write { offset: u64, pieces: Vec<Bytes>, answer: Answer<usize> },
     Flush { mark: u64, answer: Answer<()> },
+}
+
+impl Request {
+    /// Where it is; a flush is everywhere.
+    fn offset(&self) -> u64 {
+        match self {
+            Request::Read { offset, .. } | Request::Write { offset, .. } => *offset,
+            Request::Flush { .. } => 0,
+        }
+    }
 }
 
 struct Operation {
@@ -88,6 +99,7 @@ pub(super) struct World {
     pub(super) disks: Vec<Disk>,
     pub(super) counts: BTreeMap<Fault, u64>,
     pub(super) refused: u64,
+    pub(super) cast: Cast,
     trace: Trace,
     timers: BTreeMap<(Duration, u64), Completer<()>>,
     ready: Vec<Operation>,
@@ -105,6 +117,7 @@ impl World {
             disks: Vec::new(),
             counts: BTreeMap::new(),
             refused: 0,
+            cast: Cast::default(),
             trace: Trace(0),
             timers: BTreeMap::new(),
             ready: Vec::new(),
@@ -157,9 +170,10 @@ impl World {
             self.ready.push(operation);
             return;
         }
-        if self.strikes(disk, Fault::Hang) {
+        let offset = operation.request.offset();
+        if self.strikes(disk, Fault::Hang, offset) {
             operation.due = None;
-        } else if self.strikes(disk, Fault::Slow) {
+        } else if self.strikes(disk, Fault::Slow, offset) {
             operation.due = Some(self.now + self.up_to(SLOW_MAX));
         }
         if hung || operation.due != Some(self.now) {
@@ -246,6 +260,7 @@ impl World {
     /// Takes a disk away: every operation fails, pending ones too, of which any part may have been stored.
     pub(super) fn vanish(&mut self, disk: usize) {
         self.count(Fault::Vanish);
+        self.cast.tell(|| format!("disk {disk} vanishes"));
         self.release(disk);
         self.disks[disk].gone = true;
         let mut ready = std::mem::take(&mut self.ready);
@@ -256,14 +271,16 @@ impl World {
         self.ready = ready;
     }
 
-    /// Whether `fault` strikes now: on purpose or by chance.
-    fn strikes(&mut self, disk: usize, fault: Fault) -> bool {
+    /// Whether `fault` strikes an operation at `offset` now: on purpose or by chance.
+    fn strikes(&mut self, disk: usize, fault: Fault, offset: u64) -> bool {
         let Disk { armed, plan, .. } = &mut self.disks[disk];
         let on_purpose = armed.get_mut(&fault).filter(|left| **left > 0).map(|left| *left -= 1).is_some();
         let per_million = plan.per_million(fault);
-        let strikes = on_purpose || (per_million > 0 && self.rng.chance(u64::from(per_million), 1_000_000));
+        let drawn = on_purpose || (per_million > 0 && self.rng.chance(u64::from(per_million), 1_000_000));
+        let strikes = drawn && self.cast.lets(disk, fault);
         if strikes {
             self.count(fault);
+            self.cast.tell(|| format!("disk {disk}: {} at block {}", fault.name(), offset / BLOCK_U64));
         }
         strikes
     }
@@ -288,28 +305,28 @@ impl World {
     }
 
     fn read(&mut self, disk: usize, offset: u64, len: usize) -> Result<Bytes, DeviceError> {
-        if self.strikes(disk, Fault::ReadError) {
+        if self.strikes(disk, Fault::ReadError, offset) {
             return Err(DeviceError::Io("read failed".into()));
         }
         let blocks = offset / BLOCK_U64..(offset + bytes(len)) / BLOCK_U64;
-        if len > 0 && self.strikes(disk, Fault::LatentError) {
+        if len > 0 && self.strikes(disk, Fault::LatentError, offset) {
             let block = self.rng.range(blocks.clone());
             self.disks[disk].latent.insert(block);
         }
         if let Some(block) = self.disks[disk].latent.range(blocks).next() {
             return Err(DeviceError::Io(format!("block {block} is unreadable")));
         }
-        let short = len > 0 && self.strikes(disk, Fault::ShortRead);
+        let short = len > 0 && self.strikes(disk, Fault::ShortRead, offset);
         let len = if short { self.rng.index(len / SECTOR) * SECTOR } else { len };
         let mut buffer = Aligned::zeroed(len);
-        if self.strikes(disk, Fault::StaleRead) {
+        if self.strikes(disk, Fault::StaleRead, offset) {
             self.disks[disk].media.read_previous(offset, buffer.as_mut());
         } else {
-            let misdirected = self.strikes(disk, Fault::MisdirectedRead);
+            let misdirected = self.strikes(disk, Fault::MisdirectedRead, offset);
             let offset = if misdirected { self.elsewhere(disk, offset, len) } else { offset };
             self.disks[disk].media.read(offset, buffer.as_mut());
         }
-        if len > 0 && self.strikes(disk, Fault::UnstableRead) {
+        if len > 0 && self.strikes(disk, Fault::UnstableRead, offset) {
             for _ in 0..=self.rng.below(8) {
                 buffer.as_mut()[self.rng.index(len)] ^= 1 << self.rng.below(8);
             }
@@ -324,19 +341,19 @@ impl World {
             self.count(Fault::NoSpace);
             return Err(DeviceError::NoSpace);
         }
-        if self.strikes(disk, Fault::NoSpace) {
+        if self.strikes(disk, Fault::NoSpace, offset) {
             return Err(DeviceError::NoSpace);
         }
-        if self.strikes(disk, Fault::WriteError) {
+        if self.strikes(disk, Fault::WriteError, offset) {
             self.store_interrupted(disk, offset, pieces);
             return Err(DeviceError::Io("write failed".into()));
         }
-        if self.strikes(disk, Fault::LostWrite) {
+        if self.strikes(disk, Fault::LostWrite, offset) {
             return Ok(total);
         }
-        let misdirected = self.strikes(disk, Fault::MisdirectedWrite);
+        let misdirected = self.strikes(disk, Fault::MisdirectedWrite, offset);
         let offset = if misdirected { self.elsewhere(disk, offset, total) } else { offset };
-        if total > 0 && self.strikes(disk, Fault::ShortWrite) {
+        if total > 0 && self.strikes(disk, Fault::ShortWrite, offset) {
             let written = self.rng.index(total / SECTOR) * SECTOR;
             self.store(disk, offset, &pieces.concat()[..written]);
             return Ok(written);
@@ -350,11 +367,11 @@ impl World {
     }
 
     fn flush(&mut self, disk: usize, mark: u64) -> Result<(), DeviceError> {
-        if self.strikes(disk, Fault::FlushError) {
+        if self.strikes(disk, Fault::FlushError, 0) {
             self.disks[disk].media.fail_flush(mark, &mut self.rng);
             return Err(DeviceError::Io("flush failed".into()));
         }
-        if !self.strikes(disk, Fault::LyingFlush) {
+        if !self.strikes(disk, Fault::LyingFlush, 0) {
             self.disks[disk].media.flush(mark);
         }
         Ok(())
@@ -428,8 +445,10 @@ impl World {
             self.interrupt(operation);
         }
         if crash == Crash::Power {
+            self.cast.tell(|| "the power fails".into());
             (0..self.disks.len()).for_each(|disk| self.lose_power(disk));
         } else {
+            self.cast.tell(|| "the process is killed".into());
             self.count(Fault::Kill);
         }
         forgotten

@@ -4,6 +4,7 @@ use crate::endure::Endure;
 use crate::names::{SchemeName, VolumeName, parse_limit, parse_seconds, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use paritas::sim::Scenario;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -229,19 +230,34 @@ pub(crate) struct Demo {
 #[derive(Args)]
 pub(crate) struct Sim {
     /// How many seeds to run
-    #[arg(long, required_unless_present_any = ["crash_enumeration", "image"])]
+    #[arg(long, required_unless_present_any = ["crash_enumeration", "image", "minutes", "replay"])]
     pub(crate) seeds: Option<u64>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// What the runs are about: standard, power, rot, slow, members or full
+    #[arg(long, default_value_t)]
+    pub(crate) scenario: Scenario,
     /// Seeds, or workloads, at a time [default: one per core]
     #[arg(long)]
     pub(crate) jobs: Option<u64>,
+    /// Begin no more seeds after so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) minutes: Option<u64>,
     /// Fail also when a kind of fault or event never happened
     #[arg(long)]
     pub(crate) require_all: bool,
+    /// Make the first runs that fail as small as they can be, tell their stories, and keep them as files to replay
+    #[arg(long)]
+    pub(crate) shrink: bool,
+    /// Write report.json, a page to look at (index.html), and the runs that were made small, into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// Run the runs that such files describe once more, and tell their stories
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["seeds", "minutes", "shrink", "report"])]
+    pub(crate) replay: Vec<PathBuf>,
     /// Instead of seeds: recover, and check, what a power loss at any write of any small workload may leave
-    #[arg(long, conflicts_with_all = ["seeds", "require_all"])]
+    #[arg(long, conflicts_with_all = ["seeds", "minutes", "replay", "require_all", "shrink", "report"])]
     pub(crate) crash_enumeration: bool,
     /// Calls in a workload at most: 1 takes a few seconds, each further one 14 times as long
     #[arg(long, default_value_t = 1, requires = "crash_enumeration")]
@@ -257,7 +273,7 @@ pub(crate) struct Sim {
     #[arg(long, default_value_t = 6, value_name = "N", requires = "crash_enumeration")]
     pub(crate) again: usize,
     /// Run one image again, by the name that a crash enumeration gave it
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "crash_enumeration"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "minutes", "replay", "crash_enumeration", "shrink", "report"])]
     pub(crate) image: Option<String>,
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Sim) -> Result<Report, Failure> {
         arrays.iter().flat_map(|array| stories.iter().map(move |story| (array, story))).collect();
     let next = AtomicUsize::new(0);
     let tallies: Mutex<BTreeMap<String, Tally>> = Mutex::default();
-    let bar = progress::count("workloads", work.len() as u64);
+    let bar = progress::count("workloads", Some(work.len() as u64));
     scope(|scope| {
         for _ in 0..jobs(args) {
             scope.spawn(|| {

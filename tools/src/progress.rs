@@ -19,12 +19,15 @@ pub(crate) fn bar(what: &'static str, total: Option<u64>) -> ProgressBar {
     bar.with_style(style.progress_chars("=> ")).with_message(what)
 }
 
-/// A bar over `total` things.
-pub(crate) fn count(what: &'static str, total: u64) -> ProgressBar {
+/// A bar over `total` things; of unknown number when `None`. Nothing but on a terminal.
+pub(crate) fn count(what: &'static str, total: Option<u64>) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {per_sec} eta {eta}")
-        .expect("the template is well-formed");
-    ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(what)
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{msg} [{bar:30}] {pos}/{len} {per_sec} eta {eta}"),
+        None => (ProgressBar::no_length(), "{msg} {pos} {per_sec} {elapsed}"),
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+    bar.with_style(style.progress_chars("=> ")).with_message(what)
 }

@@ -75,7 +75,7 @@ fn measure(place: &Place, scheme: Scheme, args: &cli::Bench) -> Result<Figures, 
     let mut plain = Plain::open(&place.members, noise.clone())?;
     plain.fill(&sizes)?;
     let direct = plain.is_direct();
-    let bar = progress::count("measuring", 2 * plans.len() as u64);
+    let bar = progress::count("measuring", Some(2 * plans.len() as u64));
     let mut base = Vec::with_capacity(plans.len());
     for plan in &plans {
         // The engine writes no more than its share of the room; plain I/O takes its time.

@@ -100,7 +100,7 @@ fn head(image: &Image, layout: &Layout, chunk: Chunk, row: Row) -> Head {
 
 /// Looks at the first block of every chunk, in the order of the chunks.
 pub(super) fn each_head(image: &Image, layout: &Layout, mut visit: impl FnMut(Chunk, Head)) {
-    let bar = progress::count("looking at chunks", layout.chunks.into());
+    let bar = progress::count("looking at chunks", Some(layout.chunks.into()));
     for chunk in (0..layout.chunks).map(Chunk) {
         visit(chunk, head(image, layout, chunk, Row(0)));
         bar.inc(1);

@@ -1,13 +1,29 @@
 //! Deliberately wrong variants of the engine, by which the simulator is measured: one that has never found a
-//! planted bug has proven nothing. Compiled in only by the feature `zoo`; otherwise `Bugs::has` is a
-//! constant `false` and nothing remains of them.
+//! planted bug has proven nothing. Each is a condition at the place where the mistake could be made. They are
+//! compiled in only by the feature `zoo`; otherwise [`planted`] is a constant `false` and nothing remains of them.
+//!
+//! A bug is planted for one thread ([`with`]). A simulated run never leaves its thread, so that threads may run
+//! different bugs at once.
 
-/// A planted bug.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bug {
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Bug {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
+        }
+    };
+}
+
+bugs! {
     /// A flush answers without flushing the members.
     SkipFlush,
-    /// Replay takes a record header whose checksum does not match.
+    /// A record header is taken whose checksum does not match.
     HeaderUnchecked,
     /// A dead segment's chunks are reused before the checkpoint that frees them is durable.
     ReuseEarly,
@@ -21,61 +37,35 @@ pub enum Bug {
     PagesLeftWeak,
 }
 
-impl Bug {
-    /// All of them.
-    pub const ALL: [Bug; 7] = [
-        Bug::SkipFlush,
-        Bug::HeaderUnchecked,
-        Bug::ReuseEarly,
-        Bug::ParityUnverified,
-        Bug::TrimForgotten,
-        Bug::MoveOverwrites,
-        Bug::PagesLeftWeak,
-    ];
-}
-
-/// The bugs planted in one engine.
 #[cfg(feature = "zoo")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Bugs(Option<Bug>);
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
 
+/// Whether this bug is planted in what runs now.
 #[cfg(feature = "zoo")]
-impl Bugs {
-    /// An engine without.
-    pub const NONE: Bugs = Bugs(None);
-
-    /// An engine with this bug.
-    pub fn planted(bug: Bug) -> Bugs {
-        Bugs(Some(bug))
-    }
-
-    pub(crate) fn has(self, bug: Bug) -> bool {
-        self.0 == Some(bug)
-    }
+#[inline]
+pub(crate) fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
 }
 
-/// The bugs planted in one engine: none.
+/// Whether this bug is planted in what runs now: none ever is.
 #[cfg(not(feature = "zoo"))]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Bugs;
-
-#[cfg(not(feature = "zoo"))]
-impl Bugs {
-    /// An engine without.
-    pub const NONE: Bugs = Bugs;
-
-    pub(crate) const fn has(self, _bug: Bug) -> bool {
-        false
-    }
+#[inline]
+pub(crate) const fn planted(_bug: Bug) -> bool {
+    false
 }
 
-/// Where a record header has its checksum.
-const CRC_AT: usize = 8;
-
-/// The block with its checksum made to fit: what a reader sees that does not look at checksums.
-pub(crate) fn resealed(block: &[u8]) -> Vec<u8> {
-    let mut block = block.to_vec();
-    let crc = crate::checksum::crc64_around(&block, CRC_AT);
-    block[CRC_AT..CRC_AT + 8].copy_from_slice(&crc.to_le_bytes());
-    block
+/// Runs something with a bug planted in every engine that this thread drives meanwhile; also out of a panic, the bug
+/// before is planted again.
+#[cfg(feature = "zoo")]
+pub fn with<T>(bug: Bug, run: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Bug>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PLANTED.set(self.0);
+        }
+    }
+    let _restore = Restore(PLANTED.replace(Some(bug)));
+    run()
 }

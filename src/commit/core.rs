@@ -13,7 +13,6 @@ use crate::runtime::{Env, Owned, Signal};
 use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
-use crate::zoo::Bugs;
 use std::time::Duration;
 
 /// Limits that are stated at open (rule 11).
@@ -27,8 +26,6 @@ pub struct Config {
     pub overlay: u64,
     /// How long a member may take for one operation before it counts as failed.
     pub deadline: Duration,
-    /// Planted bugs, for measuring the tests.
-    pub bugs: Bugs,
 }
 
 impl Default for Config {
@@ -38,7 +35,6 @@ impl Default for Config {
             map_cache: 256 << 20,
             overlay: 1 << 18,
             deadline: Duration::from_secs(30),
-            bugs: Bugs::NONE,
         }
     }
 }

@@ -257,7 +257,7 @@ pub(super) fn assemble(
     let cache = usize::try_from(config.map_cache).unwrap_or(usize::MAX);
     Ok(Arc::new(Core {
         nonce: Nonce(env.entropy.next_u64()),
-        stripes: Stripes::new(env.clone(), pool, space, !options.read_only, config.bugs),
+        stripes: Stripes::new(env.clone(), pool, space, !options.read_only),
         env,
         log: Owned::new(Log::new(newest.checkpoint.next_sequence)),
         catalog: Owned::new(Catalog::default()),

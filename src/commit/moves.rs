@@ -17,7 +17,7 @@ use crate::runtime::join_all;
 use crate::space::Purpose;
 use crate::stripe::{Fit, Head, Packed, Payload, Wanted, pack, places};
 use crate::types::{Identity, Lba, Number, Place, Pointer, Scheme, SegmentId, VolumeId};
-use crate::zoo::Bug;
+use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -320,7 +320,7 @@ impl Core {
         let mut changes: Vec<(SegmentId, i64)> = Vec::new();
         self.catalog.with(|catalog| {
             for &Move { volume, lba, birth, from, pointer } in moves {
-                if self.config.bugs.has(Bug::MoveOverwrites) {
+                if planted(Bug::MoveOverwrites) {
                     catalog.begin_move(volume, lba, from);
                 }
                 if let Ok(replaced) = catalog.end_move((volume, lba, birth), from, pointer) {

@@ -24,7 +24,7 @@ use crate::format::superblock::Root;
 use crate::map::Tree;
 use crate::space::{Purpose, Reserves};
 use crate::types::{Pointer, Scheme, SegmentId};
-use crate::zoo::Bug;
+use crate::zoo::{Bug, planted};
 use std::collections::VecDeque;
 
 /// Weak pages that one checkpoint writes anew at most: bounds how long it keeps writers waiting.
@@ -89,7 +89,7 @@ impl Core {
     async fn raise_to(&self, wanted: Scheme) -> Result<()> {
         self.aim(wanted).await.map_err(|error| no_room(wanted, error))?;
         let mut walk = self.walk_pages(wanted.m());
-        while !self.config.bugs.has(Bug::PagesLeftWeak) && self.touch_weak(&mut walk).await? {
+        while !planted(Bug::PagesLeftWeak) && self.touch_weak(&mut walk).await? {
             let pages = 3 * self.touches_max() as u64;
             self.wait_for_pages(wanted, pages, self.reserves())
                 .await

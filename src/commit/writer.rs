@@ -14,7 +14,7 @@ use crate::log::{Batch, Placed, Queued};
 use crate::space::Purpose;
 use crate::stripe::{Fit, Head, Packed, Payload, pack, places};
 use crate::types::{Number, Row, Scheme, SegmentId, Sequence, VolumeId};
-use crate::zoo::Bug;
+use crate::zoo::{Bug, planted};
 use std::sync::Arc;
 
 /// Bytes on members that are under way when the next batch waits: what parity takes beside the write buffer is
@@ -335,7 +335,7 @@ impl Core {
             for &(segment, rows) in &queued.placed.ends {
                 space.apply(segment, rows);
             }
-            if self.config.bugs.has(Bug::ReuseEarly) {
+            if planted(Bug::ReuseEarly) {
                 space.dead().into_iter().for_each(|segment| space.reuse_early(segment));
             }
         });

@@ -11,7 +11,7 @@ use crate::format::superblock::{Checkpoint, ChunkAddress};
 use crate::runtime::join_all;
 use crate::stripe::{Found, Stripes, View};
 use crate::types::{Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, SegmentId, Sequence, VolumeId};
-use crate::zoo::Bug;
+use crate::zoo::{Bug, planted};
 use std::collections::BTreeMap;
 
 /// First blocks of chunks that are read at once.
@@ -209,7 +209,7 @@ pub async fn retell(
 async fn runway(stripes: &Stripes, checkpoint: &Checkpoint) -> Vec<(View, Row)> {
     let reads = checkpoint.runway.iter().map(|&address| async move {
         let block = stripes.first_block(address).await?;
-        let part = stripes.decode_header(&block, None).ok()?;
+        let part = HeaderPart::decode(&block, None).ok()?;
         if !began_here(stripes, &part, address, checkpoint) {
             return None;
         }
@@ -273,7 +273,7 @@ async fn follow(
             let Record { nonce, epoch, .. } = *groups[index].last();
             opening = opening.map(|_| Opening { nonce, epoch });
             groups[index].counts = true;
-            replayed.chapters.push(chapter(stripes, &groups[index], volume, through));
+            replayed.chapters.push(chapter(&groups[index], volume, through));
             at = through;
             continue;
         }
@@ -338,9 +338,9 @@ pub fn places(segment: SegmentId, record: &Record) -> impl Iterator<Item = (Owne
     })
 }
 
-fn chapter(stripes: &Stripes, group: &Group, volume: VolumeId, through: Number) -> Chapter {
+fn chapter(group: &Group, volume: VolumeId, through: Number) -> Chapter {
     let of_volume = |change: &&Change| match change {
-        Change::Trim { volume: other, .. } => *other == volume && !stripes.has_bug(Bug::TrimForgotten),
+        Change::Trim { volume: other, .. } => *other == volume && !planted(Bug::TrimForgotten),
         Change::Resize { volume: other, .. } => *other == volume,
     };
     let changes = group.last().changes.iter().filter(of_volume).cloned().collect();

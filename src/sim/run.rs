@@ -23,7 +23,6 @@ use crate::pool::Candidate;
 use crate::runtime::{Executor, Order, Owned};
 use crate::types::{BLOCK_U64, Lba, Number, Place, Pointer, Scheme, VolumeId};
 use crate::volume::{Shard, VolumeInfo};
-use crate::zoo::Bugs;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -113,15 +112,15 @@ pub struct Told {
 }
 
 /// Runs one seed. What panics has failed.
-pub fn run(seed: u64, bugs: Bugs) -> Outcome {
-    perform(&Script::of(seed), false, bugs).outcome
+pub fn run(seed: u64) -> Outcome {
+    perform(&Script::of(seed), false).outcome
 }
 
 /// Runs a script, and remembers its story if it is to be `told`. What panics has failed.
-pub fn perform(script: &Script, told: bool, bugs: Bugs) -> Told {
+pub fn perform(script: &Script, told: bool) -> Told {
     let hub = SimHub::new(script.seed);
     hub.cast(script.clone(), told);
-    let mut run = Run::new(hub.clone(), script, bugs);
+    let mut run = Run::new(hub.clone(), script);
     let panicked = |panic: Box<dyn Any + Send>| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
@@ -181,7 +180,7 @@ pub(super) struct Life {
 }
 
 impl Run {
-    fn new(hub: SimHub, script: &Script, bugs: Bugs) -> Run {
+    fn new(hub: SimHub, script: &Script) -> Run {
         let mix = script.scenario.mix();
         // Time passes when nothing else can happen: a member that is only slow is in time.
         hub.set_early_timers(0);
@@ -208,7 +207,6 @@ impl Run {
             map_cache: [64 << 10, 1 << 20][rng.index(2)],
             overlay: 1 << 12,
             deadline: Duration::from_secs(30),
-            bugs,
         };
         Run {
             hub,

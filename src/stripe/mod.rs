@@ -30,7 +30,6 @@ use crate::pool::Pool;
 use crate::runtime::{Env, Owned};
 use crate::space::Space;
 use crate::types::{Row, Scheme, SegmentId};
-use crate::zoo::{Bug, Bugs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -47,7 +46,6 @@ pub struct Stripes {
     counters: Owned<Counters>,
     known: Owned<known::Known>,
     hedge: span::Hedge,
-    bugs: Bugs,
 }
 
 /// What redundancy did since the array was opened.
@@ -71,7 +69,7 @@ pub struct Counters {
 
 impl Stripes {
     /// Over the members of `pool` and the segments of `space`.
-    pub fn new(env: Env, pool: Arc<Pool>, space: Space, writable: bool, bugs: Bugs) -> Stripes {
+    pub fn new(env: Env, pool: Arc<Pool>, space: Space, writable: bool) -> Stripes {
         let geometry = Geometry { chunk_blocks: pool.identity().chunk_blocks };
         Stripes {
             pool,
@@ -82,7 +80,6 @@ impl Stripes {
             counters: Owned::new(Counters::default()),
             known: Owned::default(),
             hedge: span::Hedge::new(env),
-            bugs,
         }
     }
 
@@ -100,11 +97,6 @@ impl Stripes {
     /// Rows of a segment.
     pub fn chunk_rows(&self) -> u16 {
         self.space.with(|space| space.chunk_rows())
-    }
-
-    /// Whether this bug is planted.
-    pub fn has_bug(&self, bug: Bug) -> bool {
-        self.bugs.has(bug)
     }
 
     fn count(&self, change: impl FnOnce(&mut Counters)) {

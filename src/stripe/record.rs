@@ -8,7 +8,6 @@ use crate::format::record::{Expected, HeaderPart, Record};
 use crate::format::superblock::ChunkAddress;
 use crate::format::tables::ColumnState;
 use crate::types::{BLOCK, Column, Nonce, Row, Scheme, SegmentId};
-use crate::zoo::Bug;
 use bytes::Bytes;
 
 /// A segment as far as reading needs it.
@@ -127,7 +126,7 @@ impl Stripes {
     ) -> Found {
         let Some(block) = span.into_iter().next().flatten() else { return Found::Nothing };
         let expected = Expected { array: self.pool.identity().array, segment: view.segment, column, row };
-        let Ok(part) = self.decode_header(&block, Some(expected)) else { return Found::Nothing };
+        let Ok(part) = HeaderPart::decode(&block, Some(expected)) else { return Found::Nothing };
         let counts = nonce.is_none_or(|nonce| nonce == part.record.nonce);
         if !counts || part.record.scheme != view.scheme {
             return Found::Nothing;
@@ -143,17 +142,6 @@ impl Stripes {
     pub async fn first_block(&self, address: ChunkAddress) -> Option<Bytes> {
         let (device, offset) = self.locate_to_read(address, Row(0))?;
         read_full(device.as_ref(), offset, BLOCK).await.ok()
-    }
-
-    /// Decodes a header block.
-    ///
-    /// # Errors
-    /// When it is none, or not the expected one.
-    pub fn decode_header(&self, block: &[u8], expected: Option<Expected>) -> Result<HeaderPart> {
-        if self.bugs.has(Bug::HeaderUnchecked) {
-            return HeaderPart::decode(&crate::zoo::resealed(block), expected);
-        }
-        HeaderPart::decode(block, expected)
     }
 
     /// Completes a header with its description, whose blocks are verified by the header's own witnesses.

@@ -6,7 +6,6 @@ use crate::progress;
 use crate::sim::jobs;
 use paritas::sim::enumerate::{self, Enumeration, Limits, Tally, schemes, stories};
 use paritas::types::Scheme;
-use paritas::zoo::Bugs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ use std::time::Instant;
 pub(crate) fn run(args: &Sim) -> Result<Report, Failure> {
     let limits = Limits { runs: args.runs.max(1), followed: args.follow, again: args.again.max(1) };
     let begun = Instant::now();
-    let arrays = schemes().map(|scheme| (scheme, Enumeration::new(scheme, Bugs::NONE)));
+    let arrays = schemes().map(|scheme| (scheme, Enumeration::new(scheme)));
     let stories = stories(usize::try_from(args.ops).expect("a small number"));
     let work: Vec<_> =
         arrays.iter().flat_map(|array| stories.iter().map(move |story| (array, story))).collect();
@@ -124,7 +123,7 @@ fn count(images: u128) -> Value {
 
 /// Runs one image again.
 pub(crate) fn repeat(image: &str) -> Result<Report, Failure> {
-    match enumerate::repeat(image, Bugs::NONE) {
+    match enumerate::repeat(image) {
         Ok(()) => {
             Ok(Report::done(json!({ "image": image, "failures": 0 }), format!("{image}: nothing is wrong\n")))
         }

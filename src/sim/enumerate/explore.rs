@@ -11,7 +11,6 @@ use super::members::{Members, Remains};
 use super::workload::{Begin, Story, Teller, schemes};
 use crate::limits::RING_BYTES;
 use crate::types::{BLOCK_U64, Scheme};
-use crate::zoo::Bugs;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -113,9 +112,9 @@ impl Enumeration {
     ///
     /// # Errors
     /// What went wrong without any crash.
-    pub fn new(scheme: Scheme, bugs: Bugs) -> Result<Enumeration, String> {
+    pub fn new(scheme: Scheme) -> Result<Enumeration, String> {
         let bytes = 2 * RING_BYTES + CHUNKS * u64::from(CHUNK_BLOCKS) * BLOCK_U64;
-        let teller = Teller { scheme, bytes, bugs };
+        let teller = Teller { scheme, bytes };
         let (_, begin) = teller.make()?;
         Ok(Enumeration { teller, begin })
     }
@@ -196,12 +195,12 @@ impl Enumeration {
 
     /// Runs the engine on the images that a script leads to.
     fn check(&self, root: &Root, script: &[u16], keeps: bool) -> Leaf {
-        let Teller { scheme, bytes, bugs } = self.teller;
+        let Teller { scheme, bytes } = self.teller;
         let members =
             Members::new(&root.image, bytes, root.expected.clone(), script.to_vec(), 2 + root.depth);
         members.with(|world| world.keeps = keeps);
         let outcome = guarded(|| {
-            let life = Life::new(&members, bugs);
+            let life = Life::new(&members);
             life.recover(&root.expected, scheme)?;
             life.rest()
         });
@@ -235,13 +234,13 @@ impl Enumeration {
 ///
 /// # Errors
 /// What goes wrong, or why there is no such image.
-pub fn repeat(image: &str, bugs: Bugs) -> Result<(), String> {
+pub fn repeat(image: &str) -> Result<(), String> {
     let mut parts = image.split('/');
     let name = parts.next().unwrap_or_default();
     let scheme =
         schemes().into_iter().find(|scheme| key(*scheme) == name).ok_or("there is no such scheme")?;
     let story = parts.next().ok_or("no story is named")?;
-    Enumeration::new(scheme, bugs)?.again(story, parts)
+    Enumeration::new(scheme)?.again(story, parts)
 }
 
 fn root(before: &Image, moment: &Moment, path: String, depth: u64) -> Root {
@@ -279,7 +278,7 @@ mod tests {
     const ALL: Limits = Limits { runs: usize::MAX, followed: 0, again: 0 };
 
     fn explore(story: Story, limits: &Limits) -> Tally {
-        Enumeration::new(Scheme::MIRROR, Bugs::NONE).expect("told").explore(&story, limits)
+        Enumeration::new(Scheme::MIRROR).expect("told").explore(&story, limits)
     }
 
     #[test]
@@ -315,10 +314,10 @@ mod tests {
     #[test]
     fn an_image_is_found_again_by_its_name() {
         for image in ["1+1/make/2/0", "1+1/open+write+flush/1/1.0", "1+1/open/0/0.1/0/-", "2+1/remake"] {
-            assert_eq!(repeat(image, Bugs::NONE), Ok(()), "{image}");
+            assert_eq!(repeat(image), Ok(()), "{image}");
         }
         for image in ["", "1+9/make/0/-", "1+1/dance", "1+1/open/77/-", "1+1/open/0/x", "1+1/open/0"] {
-            assert!(repeat(image, Bugs::NONE).is_err(), "{image}");
+            assert!(repeat(image).is_err(), "{image}");
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::runtime::{Executor, Order, Owned};
 use crate::types::{Lba, Scheme, VolumeId};
 use crate::volume::Shard;
-use crate::zoo::Bugs;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +22,11 @@ pub(super) const CHUNKS: u64 = 40;
 pub(super) struct Life {
     pub(super) members: Members,
     executor: Executor,
-    bugs: Bugs,
 }
 
 impl Life {
-    pub(super) fn new(members: &Members, bugs: Bugs) -> Life {
-        Life { members: members.clone(), executor: Executor::new(Order::Fifo), bugs }
+    pub(super) fn new(members: &Members) -> Life {
+        Life { members: members.clone(), executor: Executor::new(Order::Fifo) }
     }
 
     /// Runs a future to its end.
@@ -85,7 +83,6 @@ impl Life {
             map_cache: 64 << 10,
             overlay: 1 << 12,
             deadline: Duration::from_secs(30),
-            bugs: self.bugs,
         };
         let (env, members) = (self.members.env(self.executor.spawner()), self.members.candidates());
         let options = OpenOptions { config, ..OpenOptions::default() };

@@ -167,7 +167,6 @@ pub(super) struct Told {
 pub(super) struct Teller {
     pub(super) scheme: Scheme,
     pub(super) bytes: u64,
-    pub(super) bugs: crate::zoo::Bugs,
 }
 
 /// The array that stories begin with.
@@ -180,7 +179,7 @@ pub(super) struct Begin {
 impl Teller {
     fn life(&self, image: &Arc<Image>, expected: &Expected, life: u64) -> Life {
         let members = Members::new(image, self.bytes, Arc::new(expected.clone()), Vec::new(), life);
-        Life::new(&members, self.bugs)
+        Life::new(&members)
     }
 
     /// Tells [`Story::Make`]: also what the members hold at its end.
@@ -425,7 +424,7 @@ mod tests {
     #[test]
     fn calls_that_make_no_sense_make_no_story() {
         let scheme = Scheme::MIRROR;
-        let teller = Teller { scheme, bytes: 8 << 20, bugs: crate::zoo::Bugs::NONE };
+        let teller = Teller { scheme, bytes: 8 << 20 };
         let (made, begin) = teller.make().expect("made");
         assert!(made.moments.len() > 5, "{}", made.moments.len());
         let tell = |acts: &[Act]| teller.tell(&begin, &Story::Acts(acts.to_vec())).expect("told");

@@ -14,7 +14,6 @@ mod strength;
 use super::run;
 use super::steady::{Plan, steady};
 use crate::types::Scheme;
-use crate::zoo::Bugs;
 
 fn plan(percent: u64, overwrites: u64) -> Plan {
     let scheme = Scheme::new(2, 1).expect("sound");
@@ -45,8 +44,8 @@ fn cleaning_costs_what_theory_says() {
 #[test]
 fn seeds_are_clean_and_each_repeats_itself() {
     for seed in 0..30 {
-        let outcome = run(seed, Bugs::NONE);
+        let outcome = run(seed);
         assert_eq!(outcome.failure, None, "seed {seed}");
-        assert_eq!(run(seed, Bugs::NONE).trace, outcome.trace, "seed {seed} took another course");
+        assert_eq!(run(seed).trace, outcome.trace, "seed {seed} took another course");
     }
 }

@@ -3,7 +3,6 @@
 use crate::outcome::{Exit, Failure, Report};
 use paritas::sim::shrink::{Small, shrink};
 use paritas::sim::{Scenario, Script, Told, perform};
-use paritas::zoo::Bugs;
 use serde_json::{Value, json};
 use std::fmt;
 use std::fs;
@@ -20,14 +19,14 @@ pub(super) struct Story {
 
 impl Story {
     fn of(script: Script) -> Story {
-        let told = perform(&script, true, Bugs::NONE);
+        let told = perform(&script, true);
         Story { script, told }
     }
 
     /// The story of a seed that fails, made small.
     pub(super) fn of_seed(seed: u64, scenario: Scenario) -> Result<Story, Failure> {
         let script = Script { scenario, ..Script::of(seed) };
-        let small = shrink(script, RUNS_MAX, &|script| perform(script, false, Bugs::NONE));
+        let small = shrink(script, RUNS_MAX, &|script| perform(script, false));
         let Small { script, .. } =
             small.ok_or_else(|| Failure::lost(format!("seed {seed} failed once, and not again")))?;
         Ok(Story::of(script))

@@ -6,7 +6,6 @@ use crate::outcome::Failure;
 use crate::progress;
 use indicatif::ProgressBar;
 use paritas::sim::{Outcome, Scenario, Script, perform};
-use paritas::zoo::Bugs;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -90,7 +89,7 @@ pub(super) fn sweep(args: &Sim) -> Result<Sweep, Failure> {
 fn run(work: &Work, sweep: &Mutex<Sweep>, bar: &ProgressBar) {
     while let Some(seed) = work.take() {
         let script = Script { scenario: work.scenario, ..Script::of(seed) };
-        let outcome = perform(&script, false, Bugs::NONE).outcome;
+        let outcome = perform(&script, false).outcome;
         bar.inc(1);
         sweep.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
     }

@@ -65,11 +65,11 @@ fn a_caught_bug_is_told_by_a_few_calls_and_faults_that_a_file_can_keep() {
     let Small { script, told, runs } = small.expect("it fails");
     println!("{bug:?}: {} calls and {} faults became", all.calls.len(), all.faults.len());
     println!("{} and {} with {runs} runs:\n{script}", told.calls.len(), told.faults.len());
-    assert!(told.calls.len() <= 6 && told.calls.len() < all.calls.len(), "{:?}", told.calls);
-    assert!(told.faults.len() < all.faults.len().max(1), "{:?}", told.faults);
+    assert!(4 * told.calls.len() < all.calls.len() && 4 * told.faults.len() < all.faults.len());
     let kept: Script = script.to_string().parse().expect("what is written is read");
     let again = zoo::with(bug, || perform(&kept, true));
     assert_eq!(again.outcome.failure, told.outcome.failure);
+    println!("{}", again.story.join("\n"));
     assert!(again.story.iter().any(|line| line.contains("trim")), "{:#?}", again.story);
     assert_eq!(perform(&kept, false).outcome.failure, None, "the sound engine passes");
 }

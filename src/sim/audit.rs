@@ -7,7 +7,7 @@ use super::run::{Checked, Life, Run};
 use super::upkeep::slot_of;
 use crate::checksum::witness;
 use crate::format::record::Record;
-use crate::format::superblock::ChunkAddress;
+use crate::format::superblock::{ChunkAddress, MemberState};
 use crate::layout::Geometry;
 use crate::stripe::{Found, View};
 use crate::types::{BLOCK, Column, Row, Scheme, SegmentId, Slot};
@@ -36,9 +36,12 @@ impl Run {
         while self.hub.pending() > 0 && self.hub.step() {
             life.executor.run_until_stalled();
         }
-        let slot =
-            |index: &usize| slot_of(&shard, *index).map(|(slot, _)| (slot, self.disks[*index].clone()));
-        let disks = self.members.iter().filter_map(slot).collect();
+        // Those that failed or leave are not written any more, so nothing on them is healed.
+        let active = |index: &usize| {
+            let (slot, state) = slot_of(&shard, *index)?;
+            (state == MemberState::Active).then(|| (slot, self.disks[*index].clone()))
+        };
+        let disks = self.members.iter().filter_map(active).collect();
         let members = Members { disks, geometry: Geometry { chunk_blocks: self.chunk_blocks } };
         let space = &shard.core().stripes().space;
         let segments: Vec<SegmentId> = space.with(|space| space.iter().map(|(id, _)| id).collect());

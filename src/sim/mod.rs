@@ -26,6 +26,7 @@ mod media;
 pub mod model;
 pub mod rng;
 mod run;
+mod scars;
 pub mod scenario;
 pub mod script;
 pub mod shrink;

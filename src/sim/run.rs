@@ -10,6 +10,7 @@ use super::fault::{Fault, FaultPlan};
 use super::hub::SimHub;
 use super::model::VolumeModel;
 use super::rng::Rng;
+use super::scars::Scars;
 use super::scenario::Mix;
 use super::script::{CallId, Caller, FaultId, Script};
 use super::upkeep::is_whole;
@@ -45,7 +46,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 46] = [
+pub const EVENTS: [&str; 47] = [
     "audited row",
     "short read",
     "short write",
@@ -60,6 +61,7 @@ pub const EVENTS: [&str; 46] = [
     "flush error",
     "lying flush",
     "slow",
+    "sound member damaged",
     "hang",
     "vanish",
     "rot",
@@ -159,6 +161,8 @@ pub(super) struct Run {
     /// Members that faults may strike; fewer than or as many as the weakest volume tolerates.
     pub(super) weak: Vec<usize>,
     scheme: Scheme,
+    /// Damage on all other members, since it was last healed.
+    pub(super) scars: Scars,
     /// The m of the weakest volume.
     pub(super) tolerance: u8,
     pub(super) chunk_blocks: u32,
@@ -219,6 +223,7 @@ impl Run {
             members: (0..disks.len()).collect(),
             disks,
             weak: Vec::new(),
+            scars: Scars::new(),
             scheme,
             tolerance: u8::MAX,
             chunk_blocks,
@@ -526,6 +531,9 @@ impl Run {
             life.executor.run_until_stalled();
             if at == strike {
                 self.strike(false);
+                if self.rng.chance(self.mix.scars, 12) {
+                    self.scar(life);
+                }
             }
             if !self.hub.step() {
                 break;

@@ -34,6 +34,8 @@ pub(super) struct Mix {
     pub(super) operated: u64,
     /// Strikes on a member that make it vanish, of 12; the others are rot.
     pub(super) vanishes: u64,
+    /// Lives in which members that are sound otherwise are damaged here and there, of 12.
+    pub(super) scars: u64,
     /// Members that are gone and come back before an opening, of 12.
     pub(super) returns: u64,
     /// Faults of weak members, each in every second run.
@@ -63,6 +65,7 @@ const STANDARD: Mix = Mix {
     crashes_in_recovery: 4,
     operated: 4,
     vanishes: 3,
+    scars: 4,
     returns: 3,
     faults: LIES,
     per_million: 20_000,
@@ -102,11 +105,14 @@ impl Scenario {
                 crashes_in_recovery: 8,
                 operated: 0,
                 vanishes: 0,
+                scars: 0,
                 faults: &[],
                 fatal: &[],
                 ..STANDARD
             },
-            Scenario::Rot => Mix { full: 1, vanishes: 0, per_million: 100_000, fatal: &[], ..STANDARD },
+            Scenario::Rot => {
+                Mix { full: 1, vanishes: 0, scars: 12, per_million: 100_000, fatal: &[], ..STANDARD }
+            }
             Scenario::Slow => Mix {
                 full: 1,
                 faults: &[Fault::Slow],
@@ -115,7 +121,9 @@ impl Scenario {
                 slow: 20_000,
                 ..STANDARD
             },
-            Scenario::Members => Mix { full: 1, operated: 12, vanishes: 12, returns: 6, ..STANDARD },
+            Scenario::Members => {
+                Mix { full: 1, operated: 12, vanishes: 12, scars: 0, returns: 6, ..STANDARD }
+            }
             Scenario::Full => Mix { full: 12, ..STANDARD },
         }
     }

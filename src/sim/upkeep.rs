@@ -59,10 +59,14 @@ impl Run {
         let (slot, _) = slot_of(&shard, index).expect("known");
         if what == 1 && !self.weak.contains(&index) {
             // A member that fails is one of those that may.
-            match self.weak.len() < usize::from(self.tolerance) && is_whole(&shard) {
+            match self.may_weaken() && is_whole(&shard) {
                 true => self.weak.push(index),
                 false => what = 0,
             }
+        }
+        if what > 2 && !self.weak.contains(&index) && !self.scars.is_empty() {
+            // Its columns might move to members that are weak.
+            what = 0;
         }
         match what {
             0 => self.count("rebuild by hand", 1),
@@ -114,10 +118,15 @@ impl Run {
         self.count("member replaced", (before - self.weak.len()) as u64);
     }
 
+    /// Whether one more member may be weak.
+    fn may_weaken(&self) -> bool {
+        self.weak.len() < usize::from(self.tolerance) && self.scars.is_empty()
+    }
+
     /// As all data has its full redundancy, and fewer members are weak than it tolerates, another one becomes so.
     pub(super) fn weaken_another(&mut self, life: &Life) {
         let shard = life.shard.clone().expect("opened");
-        if self.weak.len() >= usize::from(self.tolerance) || !is_whole(&shard) || self.rng.chance(1, 2) {
+        if !self.may_weaken() || !is_whole(&shard) || self.rng.chance(1, 2) {
             return;
         }
         let strong: Vec<usize> = (0..self.disks.len())
@@ -153,7 +162,8 @@ impl Run {
         if let Some(lacking) = left {
             return Err(format!("rebuild left {lacking:?}, although there is room"));
         }
-        if self.rng.chance(1, 2) { self.clean(life) } else { Ok(()) }
+        // What is scarred must be healed before anything else may be lost.
+        if !self.scars.is_empty() || self.rng.chance(1, 2) { self.clean(life) } else { Ok(()) }
     }
 
     /// Rebuilds. Returns what lacks columns then although there is room.
@@ -200,6 +210,7 @@ impl Run {
             }
             has_seen_all = found.resumed == 0;
         }
+        self.scars.clear();
         self.audit(life)?;
         self.forget_replaced(life);
         if is_whole(&shard) && self.members.iter().all(|index| !self.disks[*index].is_gone()) {

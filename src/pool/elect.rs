@@ -8,6 +8,7 @@ use super::rings::Found;
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, PastEpoch, Superblock};
+use crate::layout::Geometry;
 use crate::types::{Epoch, Slot, Uuid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -115,8 +116,13 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
             ));
         }
         _ => {
+            let damaged: usize = found.iter().map(|found| found.damaged).sum();
             return Err(found.iter().find_map(|found| found.refused.clone()).unwrap_or_else(|| {
-                Error::new(Kind::NotFound, "no superblock of an array was found on any of the members")
+                let mut text = String::from("no superblock of an array was found on any of the members");
+                if damaged > 0 {
+                    text.push_str(&format!("; {damaged} places of one are damaged or cannot be read"));
+                }
+                Error::new(Kind::NotFound, text)
             }));
         }
     };
@@ -146,6 +152,13 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
         let record = newest.members.get(slot).filter(|record| record.state != MemberState::Removed);
         if record.map(|record| record.uuid) != own_uuid(head) {
             notes.push(Note { candidate, text: "was replaced and is no member any more".into() });
+            continue;
+        }
+        // What it lost is anybody's guess, and where its second ring would be now lie chunks.
+        let chunks = Geometry { chunk_blocks: newest.chunk_blocks }.chunks_on(found[candidate].len);
+        if record.is_some_and(|record| chunks < record.chunks) {
+            let text = format!("is member {slot} but shorter than it was, {} bytes", found[candidate].len);
+            notes.push(Note { candidate, text });
             continue;
         }
         match members[slot] {

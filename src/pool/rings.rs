@@ -10,6 +10,8 @@ use crate::types::BLOCK;
 /// What the rings of a device hold.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// Bytes of the device.
+    pub len: u64,
     /// Every copy that checks out.
     pub copies: Vec<Superblock>,
     /// Slots that hold something else than zeros or a good copy.
@@ -20,7 +22,7 @@ pub struct Found {
 
 /// Reads every slot of both rings. Unreadable slots count as damaged: the other copies speak for them.
 pub async fn read_rings(device: &dyn Device) -> Found {
-    let mut found = Found::default();
+    let mut found = Found { len: device.len(), ..Found::default() };
     if device.len() < 2 * RING_BYTES {
         return found;
     }

@@ -3,6 +3,7 @@
 use super::executor::Spawner;
 use super::timer::Timers;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,13 +39,19 @@ pub struct Env {
 }
 
 impl Env {
-    /// The system's clock and randomness, and this executor.
-    pub fn system(spawner: Spawner) -> Env {
-        Env { clock: Arc::new(SystemClock::new()), entropy: Arc::new(OsEntropy), spawner }
+    /// The system's clock, whose thread runs already, its randomness, and this executor.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn system(spawner: Spawner) -> io::Result<Env> {
+        let clock = SystemClock::new();
+        clock.timers.start()?;
+        Ok(Env { clock: Arc::new(clock), entropy: Arc::new(OsEntropy), spawner })
     }
 }
 
-/// The system's clock. The first sleep starts one thread, which serves all sleeps and rests between them.
+/// The system's clock. The first sleep, or [`Env::system`], starts one thread, which serves all sleeps and rests between
+/// them.
 pub struct SystemClock {
     start: Instant,
     timers: Arc<Timers>,
@@ -73,7 +80,7 @@ impl Clock for SystemClock {
     }
 
     /// # Panics
-    /// If the system gives no thread for the first sleep.
+    /// If the system gives no thread for the first sleep of a clock that is not that of [`Env::system`].
     fn sleep(&self, duration: Duration) -> Sleep {
         Box::pin(Timers::sleep(&self.timers, duration))
     }

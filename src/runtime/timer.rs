@@ -11,6 +11,7 @@
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -48,15 +49,28 @@ impl Timers {
         Timers { shared: Arc::default() }
     }
 
+    /// Starts the thread, if it does not run already.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(super) fn start(&self) -> io::Result<()> {
+        self.start_locked(&mut self.shared.state.lock())
+    }
+
+    fn start_locked(&self, state: &mut State) -> io::Result<()> {
+        if state.thread.is_none() {
+            let shared = self.shared.clone();
+            let spawned = thread::Builder::new().name("paritas-timer".into()).spawn(move || run(&shared));
+            state.thread = Some(spawned?);
+        }
+        Ok(())
+    }
+
     /// Registers a deadline `duration` from now.
     pub(super) fn sleep(self: &Arc<Timers>, duration: Duration) -> TimerSleep {
         let deadline = Instant::now() + duration.min(SLEEP_MAX);
         let mut state = self.shared.state.lock();
-        if state.thread.is_none() {
-            let shared = self.shared.clone();
-            let spawned = thread::Builder::new().name("paritas-timer".into()).spawn(move || run(&shared));
-            state.thread = Some(spawned.expect("the system has a thread for the clock"));
-        }
+        self.start_locked(&mut state).expect("the system has a thread for the clock");
         state.sleeps += 1;
         let key = (deadline, state.sleeps);
         state.deadlines.insert(key, None);

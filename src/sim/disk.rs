@@ -1,6 +1,6 @@
 //! A simulated member behind the device port, and what a scenario may do to it.
 
-use super::fault::{Fault, FaultPlan};
+use super::fault::{Fault, FaultPlan, Nth, Op};
 use super::hub::SimHub;
 use super::media::Image;
 use super::world::{Disk, Request};
@@ -53,6 +53,20 @@ impl SimDisk {
     pub fn inject(&self, fault: Fault) {
         let _strikes_operations = fault.index();
         self.with(|disk| *disk.armed.entry(fault).or_default() += 1);
+    }
+
+    /// Lets operations fail by their number, counted from now on; none for `None`. A write that fails may have been
+    /// stored, in part or as a whole; of what a flush was to cover, any part may be lost.
+    pub fn fail_nth(&self, nth: Option<Nth>) {
+        self.with(|disk| {
+            disk.submitted.clear();
+            disk.nth = nth;
+        });
+    }
+
+    /// Operations of a kind that were submitted since [`SimDisk::fail_nth`].
+    pub fn submitted(&self, op: Op) -> u64 {
+        self.with(|disk| disk.submitted.get(&op).copied().unwrap_or(0))
     }
 
     /// Makes blocks unreadable until they are rewritten.

@@ -164,6 +164,28 @@ impl FaultPlan {
     }
 }
 
+/// A kind of operation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Op {
+    /// A read.
+    Read,
+    /// A write.
+    Write,
+    /// A flush.
+    Flush,
+}
+
+/// Operations of a disk that fail because of their place in the order of submission.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nth {
+    /// Their kind; all kinds are counted together for `None`.
+    pub op: Option<Op>,
+    /// The first of them, from 0 on.
+    pub from: u64,
+    /// How many.
+    pub times: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

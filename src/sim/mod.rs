@@ -12,6 +12,7 @@
 //! | `media` | what a disk holds: durable content under a volatile cache |
 //! | `world` | pending operations, timers, faults: the events of a run, one at a time |
 //! | [`enumerate`] | every crash image of small workloads |
+//! | [`exhaust`] | every damaged block, every set of members, every failing operation of small arrays |
 //! | [`hub`] | the handle of a run: steps, clock, crashes, counters |
 //! | [`disk`] | the handle of one member: the device port, and hands on its faults |
 
@@ -20,6 +21,7 @@ mod cast;
 pub mod client;
 pub mod disk;
 pub mod enumerate;
+pub mod exhaust;
 pub mod fault;
 pub mod hub;
 mod media;
@@ -35,7 +37,7 @@ mod upkeep;
 mod world;
 
 pub use disk::{Rot, SimDisk};
-pub use fault::{Fault, FaultPlan};
+pub use fault::{Fault, FaultPlan, Nth, Op};
 pub use hub::SimHub;
 pub use media::Image;
 #[cfg(test)]

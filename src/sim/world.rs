@@ -6,7 +6,7 @@
 //! - Nothing here wakes a task: answers leave as an [`Event`], so that a waker finds the world unborrowed.
 
 use super::cast::Cast;
-use super::fault::{Fault, FaultPlan};
+use super::fault::{Fault, FaultPlan, Nth, Op};
 use super::media::{Media, SECTOR, tear};
 use super::rng::Rng;
 use crate::device::{Aligned, DeviceError};
@@ -38,11 +38,21 @@ impl Request {
             Request::Flush { .. } => 0,
         }
     }
+
+    fn op(&self) -> Op {
+        match self {
+            Request::Read { .. } => Op::Read,
+            Request::Write { .. } => Op::Write,
+            Request::Flush { .. } => Op::Flush,
+        }
+    }
 }
 
 struct Operation {
     id: u64,
     disk: usize,
+    /// It fails because it is the n-th.
+    fails: bool,
     /// When it may complete, if it is not ready. `None`: not before the disk is un-hung.
     due: Option<Duration>,
     /// The disk was gone at some moment since the submission.
@@ -89,6 +99,21 @@ pub(super) struct Disk {
     pub(super) hung: bool,
     /// Bytes that were read.
     pub(super) read: u64,
+    /// Operations that were submitted.
+    pub(super) submitted: BTreeMap<Op, u64>,
+    /// Those that fail by their number.
+    pub(super) nth: Option<Nth>,
+}
+
+impl Disk {
+    /// Counts an operation; whether it is one that fails.
+    fn is_nth(&mut self, op: Op) -> bool {
+        *self.submitted.entry(op).or_default() += 1;
+        let Some(nth) = self.nth.filter(|nth| nth.op.is_none_or(|kind| kind == op)) else { return false };
+        let counted = self.submitted.iter().filter(|(kind, _)| nth.op.is_none_or(|op| op == **kind));
+        let number = counted.map(|(_, count)| count).sum::<u64>() - 1;
+        number.checked_sub(nth.from).is_some_and(|at| at < nth.times)
+    }
 }
 
 pub(super) struct World {
@@ -138,6 +163,8 @@ impl World {
             full: false,
             hung: false,
             read: 0,
+            submitted: BTreeMap::new(),
+            nth: None,
         });
         self.disks.len() - 1
     }
@@ -165,7 +192,8 @@ impl World {
         self.submitted += 1;
         self.trace.submitted(id, disk, &request);
         let Disk { gone, hung, .. } = self.disks[disk];
-        let mut operation = Operation { id, disk, due: Some(self.now), doomed: gone, request };
+        let fails = self.disks[disk].is_nth(request.op());
+        let mut operation = Operation { id, disk, fails, due: Some(self.now), doomed: gone, request };
         if gone {
             self.ready.push(operation);
             return;
@@ -285,27 +313,35 @@ impl World {
         strikes
     }
 
+    /// Whether an operation fails with this: because it is the n-th, on purpose, or by chance.
+    fn fails(&mut self, disk: usize, is_nth: bool, fault: Fault, offset: u64) -> bool {
+        if is_nth {
+            self.count(fault);
+        }
+        is_nth || self.strikes(disk, fault, offset)
+    }
+
     fn complete_any(&mut self) -> Event {
         let index = self.rng.index(self.ready.len());
-        let Operation { id, disk, doomed, request, .. } = self.ready.swap_remove(index);
+        let Operation { id, disk, fails, doomed, request, .. } = self.ready.swap_remove(index);
         let latency = self.up_to(LATENCY_MAX);
         self.now += latency;
         let event = match request {
             Request::Read { answer, .. } if doomed => Event::Read(answer, Err(DeviceError::Gone)),
             Request::Write { answer, .. } if doomed => Event::Write(answer, Err(DeviceError::Gone)),
             Request::Flush { answer, .. } if doomed => Event::Flush(answer, Err(DeviceError::Gone)),
-            Request::Read { offset, len, answer } => Event::Read(answer, self.read(disk, offset, len)),
+            Request::Read { offset, len, answer } => Event::Read(answer, self.read(disk, offset, len, fails)),
             Request::Write { offset, pieces, answer } => {
-                Event::Write(answer, self.write(disk, offset, &pieces))
+                Event::Write(answer, self.write(disk, offset, &pieces, fails))
             }
-            Request::Flush { mark, answer } => Event::Flush(answer, self.flush(disk, mark)),
+            Request::Flush { mark, answer } => Event::Flush(answer, self.flush(disk, mark, fails)),
         };
         self.trace.completed(id, &event);
         event
     }
 
-    fn read(&mut self, disk: usize, offset: u64, len: usize) -> Result<Bytes, DeviceError> {
-        if self.strikes(disk, Fault::ReadError, offset) {
+    fn read(&mut self, disk: usize, offset: u64, len: usize, fails: bool) -> Result<Bytes, DeviceError> {
+        if self.fails(disk, fails, Fault::ReadError, offset) {
             return Err(DeviceError::Io("read failed".into()));
         }
         let blocks = offset / BLOCK_U64..(offset + bytes(len)) / BLOCK_U64;
@@ -335,7 +371,13 @@ impl World {
         Ok(buffer.freeze())
     }
 
-    fn write(&mut self, disk: usize, offset: u64, pieces: &[Bytes]) -> Result<usize, DeviceError> {
+    fn write(
+        &mut self,
+        disk: usize,
+        offset: u64,
+        pieces: &[Bytes],
+        fails: bool,
+    ) -> Result<usize, DeviceError> {
         let total = pieces.iter().map(Bytes::len).sum();
         if self.disks[disk].full {
             self.count(Fault::NoSpace);
@@ -344,7 +386,7 @@ impl World {
         if self.strikes(disk, Fault::NoSpace, offset) {
             return Err(DeviceError::NoSpace);
         }
-        if self.strikes(disk, Fault::WriteError, offset) {
+        if self.fails(disk, fails, Fault::WriteError, offset) {
             self.store_interrupted(disk, offset, pieces);
             return Err(DeviceError::Io("write failed".into()));
         }
@@ -366,8 +408,8 @@ impl World {
         Ok(total)
     }
 
-    fn flush(&mut self, disk: usize, mark: u64) -> Result<(), DeviceError> {
-        if self.strikes(disk, Fault::FlushError, 0) {
+    fn flush(&mut self, disk: usize, mark: u64, fails: bool) -> Result<(), DeviceError> {
+        if self.fails(disk, fails, Fault::FlushError, 0) {
             self.disks[disk].media.fail_flush(mark, &mut self.rng);
             return Err(DeviceError::Io("flush failed".into()));
         }

@@ -121,9 +121,8 @@ impl Array {
     pub fn create<P: AsRef<Path>>(members: &[P], options: &CreateOptions) -> Result<Array> {
         let paths: Vec<PathBuf> = members.iter().map(|path| path.as_ref().to_owned()).collect();
         let options = options.clone();
-        let (driver, ring) = start()?;
-        let env = Env::system(driver.spawner());
-        let on = ring.clone();
+        let (driver, ring, env) = start()?;
+        let (on, clock) = (ring.clone(), env.clock.clone());
         let made = driver.spawn_ticket(async move {
             let Prepared { members, scheme, name, chunk_blocks, undo } =
                 prepare(&paths, &options, on.as_ref()).await?;
@@ -138,7 +137,7 @@ impl Array {
             Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present))))
         });
         let (shard, present) = settle(made.wait())?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), ring, driver }) })
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), ring, clock, driver }) })
     }
 
     /// Opens the array that `place` names: the directory that holds its members, or any one of them. Recovers
@@ -149,10 +148,11 @@ impl Array {
     /// [`Kind::Busy`] when another process has it open for writing, [`Kind::ReadOnly`] when too few
     /// members are there to write it, [`Kind::Corrupt`] when its metadata is damaged beyond redundancy.
     pub fn open(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
-        let (driver, ring) = start()?;
-        let opened = open(&driver, ring.clone(), place.as_ref(), options);
+        let (driver, ring, env) = start()?;
+        let clock = env.clock.clone();
+        let opened = open(&driver, env, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.wait())?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, driver }) })
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, clock, driver }) })
     }
 
     /// [`Array::open`] as a future.
@@ -160,10 +160,11 @@ impl Array {
     /// # Errors
     /// As [`Array::open`].
     pub async fn open_async(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
-        let (driver, ring) = start()?;
-        let opened = open(&driver, ring.clone(), place.as_ref(), options);
+        let (driver, ring, env) = start()?;
+        let clock = env.clock.clone();
+        let opened = open(&driver, env, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.await)?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, driver }) })
+        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, clock, driver }) })
     }
 
     /// What was left alone when the array was opened, and why; which members were missing.
@@ -316,9 +317,14 @@ impl Array {
 
 type Opened = (Arc<Owned<Option<Shard>>>, Arc<Owned<Present>>, Vec<String>);
 
-fn open(driver: &Driver, ring: Option<Ring>, place: &Path, options: &OpenOptions) -> Ticket<Result<Opened>> {
+fn open(
+    driver: &Driver,
+    env: Env,
+    ring: Option<Ring>,
+    place: &Path,
+    options: &OpenOptions,
+) -> Ticket<Result<Opened>> {
     let (place, options) = (place.to_owned(), options.clone());
-    let env = Env::system(driver.spawner());
     driver.spawn_ticket(async move {
         let OpenOptions { read_only, upkeep, name, write_buffer, map_cache } = options;
         let mut found = discover(&place, name.as_deref()).await?;

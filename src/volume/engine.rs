@@ -4,7 +4,7 @@ use super::Shard;
 use super::status::Present;
 use crate::device::Ring;
 use crate::error::{Error, Kind, Result};
-use crate::runtime::{Clock, Driver, Dropped, Owned, SystemClock, Ticket};
+use crate::runtime::{Clock, Driver, Dropped, Env, Owned, Ticket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +23,20 @@ pub(super) struct Engine {
     pub(super) notes: Vec<String>,
     /// On which members are opened that join.
     pub(super) ring: Option<Ring>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) driver: Driver,
 }
 
-/// A thread for an engine, with the ring that it drives where the kernel has one to give.
-pub(super) fn start() -> Result<(Driver, Option<Ring>)> {
+/// A thread for an engine, with the ring that it drives where the kernel has one to give, and what it is to live on.
+pub(super) fn start() -> Result<(Driver, Option<Ring>, Env)> {
     let started = match Ring::new() {
         Ok((ring, turner)) => Driver::start_with(NAME, turner).map(|driver| (driver, Some(ring))),
         Err(_refused) => Driver::start(NAME).map(|driver| (driver, None)),
     };
-    started.map_err(|error| Error::io(format!("no thread for the engine: {error}")))
+    let none = |error| Error::io(format!("no thread for the engine: {error}"));
+    let (driver, ring) = started.map_err(none)?;
+    let env = Env::system(driver.spawner()).map_err(none)?;
+    Ok((driver, ring, env))
 }
 
 /// What a task answered.
@@ -50,10 +54,10 @@ pub(super) fn closed() -> Error {
 impl Engine {
     /// Starts a task that ends when all members that are driven by the ring have been given back.
     pub(super) fn leave(&self) -> Ticket<()> {
-        let ring = self.ring.clone();
+        let (ring, clock) = (self.ring.clone(), self.clock.clone());
         self.driver.spawn_ticket(async move {
             if let Some(ring) = ring {
-                let _given_up = ring.vacant(SystemClock::new().sleep(LEAVE_WAIT)).await.is_err();
+                let _given_up = ring.vacant(clock.sleep(LEAVE_WAIT)).await.is_err();
             }
         })
     }

@@ -32,4 +32,5 @@ pub use handle::Volume;
 pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};
 pub use salvage::Salvaged;
 pub use shard::{Shard, VolumeInfo};
+pub(crate) use status::condition;
 pub use status::{Damage, JobStatus, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work};

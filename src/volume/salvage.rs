@@ -38,8 +38,7 @@ impl Array {
     /// [`Kind::Refused`] for an array that opens as it is, for several arrays and for two copies of a member;
     /// [`Kind::NotFound`]; [`Kind::Busy`]; [`Kind::NoSpace`]; [`Kind::Io`].
     pub fn salvage(place: impl AsRef<Path>, name: Option<&str>) -> Result<Salvaged> {
-        let (driver, ring) = start()?;
-        let env = Env::system(driver.spawner());
+        let (driver, ring, env) = start()?;
         let (place, name) = (place.as_ref().to_owned(), name.map(str::to_owned));
         settle(driver.spawn_ticket(async move { salvage(env, ring, &place, name.as_deref()).await }).wait())
     }

@@ -184,8 +184,7 @@ impl Status {
     /// # Errors
     /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses.
     pub fn of(place: impl AsRef<Path>, name: Option<&str>) -> Result<Status> {
-        let (driver, _ring) = super::engine::start()?;
-        let env = Env::system(driver.spawner());
+        let (driver, _ring, env) = super::engine::start()?;
         let (place, name) = (place.as_ref().to_owned(), name.map(str::to_owned));
         let looked = driver.spawn_ticket(async move { look(env, &place, name.as_deref()).await });
         super::engine::settle(looked.wait())
@@ -285,16 +284,7 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
     let missing = missing(core);
     let volumes = volumes(core, &missing);
     let damage = damage(core);
-    let state = if !core.stripes().pool.is_writable() {
-        State::Failed
-    } else if !damage.is_empty() || missing.iter().any(|part| part.columns > part.m) {
-        State::Damaged
-    } else if !members.iter().all(MemberStatus::is_in_full_use) || missing.iter().any(|part| part.columns > 0)
-    {
-        State::Degraded
-    } else {
-        State::Healthy
-    };
+    let state = judge(core, &missing, members.iter().all(MemberStatus::is_in_full_use));
     let counters = core.stripes().counters();
     Status {
         state,
@@ -313,6 +303,27 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
         },
         ..blank(&superblock, notes)
     }
+}
+
+fn judge(core: &Core, missing: &[Missing], all_in_full_use: bool) -> State {
+    let is_damaged = core.catalog().with(|catalog| catalog.damage.values().next().is_some());
+    if !core.stripes().pool.is_writable() {
+        State::Failed
+    } else if is_damaged || missing.iter().any(|part| part.columns > part.m) {
+        State::Damaged
+    } else if !all_in_full_use || missing.iter().any(|part| part.columns > 0) {
+        State::Degraded
+    } else {
+        State::Healthy
+    }
+}
+
+/// The state of an open array as the core alone knows it, for the simulator.
+pub(crate) fn condition(core: &Core) -> State {
+    let members = core.stripes().pool.superblock().members;
+    let in_full_use =
+        |state| matches!(state, MemberState::Active | MemberState::Spare | MemberState::Removed);
+    judge(core, &missing(core), members.iter().all(|record| in_full_use(record.state)))
 }
 
 fn unreadable(newest: &Superblock, present: &Present, notes: Vec<String>, error: Error) -> Status {

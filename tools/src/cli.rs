@@ -230,7 +230,7 @@ pub(crate) struct Demo {
 #[derive(Args)]
 pub(crate) struct Sim {
     /// How many seeds to run
-    #[arg(long, required_unless_present_any = ["crash_enumeration", "image", "minutes", "replay"])]
+    #[arg(long, required_unless_present_any = ["minutes", "instead"], conflicts_with = "instead")]
     pub(crate) seeds: Option<u64>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
@@ -242,22 +242,22 @@ pub(crate) struct Sim {
     #[arg(long)]
     pub(crate) jobs: Option<u64>,
     /// Begin no more seeds after so many minutes
-    #[arg(long, value_name = "MINUTES")]
+    #[arg(long, value_name = "MINUTES", conflicts_with = "instead")]
     pub(crate) minutes: Option<u64>,
     /// Fail also when a kind of fault or event never happened
-    #[arg(long)]
+    #[arg(long, conflicts_with = "instead")]
     pub(crate) require_all: bool,
     /// Make the first runs that fail as small as they can be, tell their stories, and keep them as files to replay
-    #[arg(long)]
+    #[arg(long, conflicts_with = "instead")]
     pub(crate) shrink: bool,
     /// Write report.json, a page to look at (index.html), and the runs that were made small, into this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "instead")]
     pub(crate) report: Option<PathBuf>,
     /// Run the runs that such files describe once more, and tell their stories
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["seeds", "minutes", "shrink", "report"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., group = "instead")]
     pub(crate) replay: Vec<PathBuf>,
     /// Instead of seeds: recover, and check, what a power loss at any write of any small workload may leave
-    #[arg(long, conflicts_with_all = ["seeds", "minutes", "replay", "require_all", "shrink", "report"])]
+    #[arg(long, group = "instead")]
     pub(crate) crash_enumeration: bool,
     /// Calls in a workload at most: 1 takes a few seconds, each further one 14 times as long
     #[arg(long, default_value_t = 1, requires = "crash_enumeration")]
@@ -273,8 +273,24 @@ pub(crate) struct Sim {
     #[arg(long, default_value_t = 6, value_name = "N", requires = "crash_enumeration")]
     pub(crate) again: usize,
     /// Run one image again, by the name that a crash enumeration gave it
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "minutes", "replay", "crash_enumeration", "shrink", "report"])]
+    #[arg(long, value_name = "NAME", group = "instead")]
     pub(crate) image: Option<String>,
+    /// Instead: damage every block of small arrays in every way, alone and in pairs
+    #[arg(long, groups = ["instead", "whole"])]
+    pub(crate) every_block: bool,
+    /// Instead: give small arrays every set of their members, in every order, split, doubled, cut, shifted
+    #[arg(long, groups = ["instead", "whole"])]
+    pub(crate) every_assembly: bool,
+    /// Instead: let each operation of a member fail, one after the other, once and for ever
+    #[arg(long, groups = ["instead", "whole"])]
+    pub(crate) nth_operation: bool,
+    /// Of these, only every so many-th
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "whole")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) every: u64,
+    /// Run one case again, by the name that one of these three gave it
+    #[arg(long, value_name = "NAME", group = "instead")]
+    pub(crate) case: Option<String>,
 }
 
 #[derive(Args)]

@@ -5,7 +5,6 @@ mod clear;
 mod cli;
 mod demo;
 mod endure;
-mod enumerate;
 mod export;
 mod import;
 mod inspect;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// The bytes of one block, aligned as devices want them.
-pub(super) type Content = Bytes;
+pub(in crate::sim) type Content = Bytes;
 
 /// A write that no flush has covered.
 #[derive(Clone)]

@@ -14,41 +14,47 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The blocks of a volume; `None` is zeros.
-pub(super) type Blocks = Vec<Option<Content>>;
+pub(in crate::sim) type Blocks = Vec<Option<Content>>;
 
 /// One volume, as far back as a crash may take it.
 #[derive(Clone)]
-pub(super) struct History {
-    pub(super) scheme: Scheme,
+pub(in crate::sim) struct History {
+    pub(in crate::sim) scheme: Scheme,
     /// Its making was answered, and nobody has asked for its deletion.
-    pub(super) must_be: bool,
-    pub(super) flushed: Number,
+    pub(in crate::sim) must_be: bool,
+    pub(in crate::sim) flushed: Number,
     first: Number,
     states: Vec<Arc<Blocks>>,
 }
 
 impl History {
     /// A volume that somebody asks for.
-    pub(super) fn new(scheme: Scheme, blocks: usize) -> History {
+    pub(in crate::sim) fn new(scheme: Scheme, blocks: usize) -> History {
         let states = vec![Arc::new(vec![None; blocks])];
         History { scheme, must_be: false, flushed: Number(0), first: Number(0), states }
     }
 
-    pub(super) fn newest(&self) -> &Blocks {
+    pub(in crate::sim) fn newest(&self) -> &Blocks {
         self.states.last().expect("never empty")
     }
 
-    pub(super) fn issued(&self) -> Number {
+    pub(in crate::sim) fn issued(&self) -> Number {
         Number(self.first.0 + self.states.len() as u64 - 1)
     }
 
     /// Something is asked for that makes this of the volume.
-    pub(super) fn push(&mut self, blocks: Blocks) {
+    pub(in crate::sim) fn push(&mut self, blocks: Blocks) {
         self.states.push(Arc::new(blocks));
     }
 
+    /// What was asked for last was refused.
+    pub(in crate::sim) fn pop(&mut self) {
+        assert!(self.states.len() > 1, "the first state was not asked for");
+        self.states.pop();
+    }
+
     /// The volume came back, or was read: with this number and these blocks.
-    pub(super) fn check(&self, number: Number, found: &[Option<Bytes>]) -> Result<(), String> {
+    pub(in crate::sim) fn check(&self, number: Number, found: &[Option<Bytes>]) -> Result<(), String> {
         if number < self.flushed || number > self.issued() {
             return Err(format!("at number {number}, flushed {}, issued {}", self.flushed, self.issued()));
         }
@@ -57,22 +63,28 @@ impl History {
         if found.len() != state.len() {
             return Err(format!("{} blocks at number {number} instead of {}", found.len(), state.len()));
         }
-        let differs = |at: &usize| !same(found[*at].as_ref(), state[*at].as_ref());
+        let differs = |at: &usize| !is_same(found[*at].as_ref(), state[*at].as_ref());
         match (0..found.len()).find(differs) {
             Some(block) => Err(format!("block {block} is not what it was at number {number}")),
             None => Ok(()),
         }
     }
 
+    /// The blocks at a number that was given out.
+    pub(in crate::sim) fn at(&self, number: Number) -> Option<&Blocks> {
+        let at = number.0.checked_sub(self.first.0).and_then(|at| usize::try_from(at).ok())?;
+        self.states.get(at).map(|state| state.as_ref())
+    }
+
     /// From here on, this is all that the volume can be.
-    pub(super) fn settle(&mut self, number: Number) {
+    pub(in crate::sim) fn settle(&mut self, number: Number) {
         let at = usize::try_from(number.0 - self.first.0).expect("a short history");
         self.states = vec![self.states[at].clone()];
         (self.first, self.flushed, self.must_be) = (number, number, true);
     }
 }
 
-fn same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
+pub(in crate::sim) fn is_same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one == other,
         (Some(one), None) | (None, Some(one)) => one.iter().all(|byte| *byte == 0),
@@ -82,20 +94,20 @@ fn same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
 
 /// What a whole array may show.
 #[derive(Clone, Default)]
-pub(super) struct Expected {
+pub(in crate::sim) struct Expected {
     /// Its making was answered.
-    pub(super) is_made: bool,
+    pub(in crate::sim) is_made: bool,
     /// Volumes that may be there, by name.
-    pub(super) volumes: BTreeMap<String, History>,
+    pub(in crate::sim) volumes: BTreeMap<String, History>,
 }
 
 /// The bytes that write `tag` gives a block.
-pub(super) fn tagged(tag: u64, block: usize) -> Content {
+pub(in crate::sim) fn tagged(tag: u64, block: usize) -> Content {
     Aligned::copy_of(&content(tag, Lba(block as u64))).freeze()
 }
 
 /// A volume's blocks with a range of bytes replaced.
-pub(super) fn patched(blocks: &Blocks, offset: usize, bytes: &[u8]) -> Blocks {
+pub(in crate::sim) fn patched(blocks: &Blocks, offset: usize, bytes: &[u8]) -> Blocks {
     let mut patched = blocks.clone();
     let end = offset + bytes.len();
     for block in offset / BLOCK..end.div_ceil(BLOCK) {

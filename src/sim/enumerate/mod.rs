@@ -36,6 +36,8 @@ mod life;
 mod members;
 mod workload;
 
+pub(super) use explore::guarded;
 pub use explore::{Enumeration, Failure, Limits, Tally, repeat};
 pub use grow::{SUBSET_BLOCKS_MAX, TEARS};
+pub(super) use history::{Blocks, Expected, History, is_same, patched, tagged};
 pub use workload::{Act, Story, schemes, stories};

@@ -112,7 +112,7 @@ pub(super) fn run(args: &ReopenArgs) -> Result<Report, Failure> {
         let path = path.to_str().ok_or_else(|| Failure::usage("a member's path is not UTF-8"))?;
         members.push(Candidate { device: Arc::new(device), path: path.into() });
     }
-    let env = Env::system(driver.spawner());
+    let env = Env::system(driver.spawner()).map_err(|error| file_error(&error))?;
     let begun = Instant::now();
     let opened = driver.block_on(Shard::open(env, members, OpenOptions::default()));
     let (shard, _) = settle(opened)?;

@@ -1,11 +1,12 @@
 //! `paritas sim`: the engine on simulated members, seed by seed.
 
+mod enumerate;
+mod exhaust;
 mod page;
 mod story;
 mod sweep;
 
 use crate::cli::Sim;
-use crate::enumerate;
 use crate::outcome::{Exit, Failure, Report, say};
 use paritas::sim::{EVENTS, Scenario};
 use serde_json::{Value, json};
@@ -27,11 +28,18 @@ pub(crate) fn jobs(args: &Sim) -> u64 {
 pub(crate) fn command(args: &Sim) -> Result<Report, Failure> {
     // A panic in the engine is what a run found, not the end of the command.
     std::panic::set_hook(Box::new(|_| {}));
-    match &args.image {
-        Some(image) => enumerate::repeat(image),
-        None if args.crash_enumeration => enumerate::run(args),
-        None if !args.replay.is_empty() => story::replay(&args.replay),
-        None => run_seeds(args),
+    if let Some(image) = &args.image {
+        enumerate::repeat(image)
+    } else if let Some(case) = &args.case {
+        exhaust::repeat(case)
+    } else if !args.replay.is_empty() {
+        story::replay(&args.replay)
+    } else if args.crash_enumeration {
+        enumerate::run(args)
+    } else if args.every_block || args.every_assembly || args.nth_operation {
+        exhaust::run(args)
+    } else {
+        run_seeds(args)
     }
 }
 

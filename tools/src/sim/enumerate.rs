@@ -1,9 +1,9 @@
 //! `paritas sim --crash-enumeration`: every image that a crash may leave behind small workloads.
 
+use super::jobs;
 use crate::cli::Sim;
 use crate::outcome::{Exit, Failure, Report, say};
 use crate::progress;
-use crate::sim::jobs;
 use paritas::sim::enumerate::{self, Enumeration, Limits, Tally, schemes, stories};
 use paritas::types::Scheme;
 use serde_json::{Value, json};

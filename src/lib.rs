@@ -16,7 +16,7 @@
 //! | [`types`], [`limits`], [`error`] | coordinates, bounds, error kinds that say what to do |
 //! | [`format`](mod@format) | PURE: bytes and values of everything on the members, drawn byte by byte |
 //! | [`checksum`], [`codec`], [`layout`] | PURE: two witnesses, Reed-Solomon, where a chunk's rows are |
-//! | [`device`] | PORT: what a member is; files and block devices |
+//! | [`device`] | PORT: what a member is; files and block devices; faults on purpose |
 //! | [`runtime`] | the executor and everything else with threads, locks and clocks |
 //! | [`pool`] | who the members are: rings, election, eviction |
 //! | [`space`] | the segment table, free chunks, the runway |

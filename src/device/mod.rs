@@ -14,6 +14,7 @@ pub mod deadline;
 pub mod file;
 pub mod frame;
 pub mod image;
+pub mod inject;
 pub mod io;
 pub mod open;
 pub mod ring;

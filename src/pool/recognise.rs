@@ -87,7 +87,7 @@ impl Election {
     /// Looks for missing members among the candidates that have no superblock.
     pub async fn recognise(&mut self, candidates: &[Candidate], found: &[Found]) {
         for (index, (candidate, found)) in candidates.iter().zip(found).enumerate() {
-            if !found.copies.is_empty() || found.refused.is_some() {
+            if !found.copies.is_empty() || found.refused.is_some() || found.is_silent {
                 continue;
             }
             let Some(slot) = recognise(candidate.device.as_ref(), &self.newest).await else { continue };

@@ -18,6 +18,8 @@ pub struct Found {
     pub damaged: usize,
     /// A copy that is whole but that this version must not open.
     pub refused: Option<Error>,
+    /// The device did not answer in time, and was not asked for the rest.
+    pub is_silent: bool,
 }
 
 /// Reads every slot of both rings. Unreadable slots count as damaged: the other copies speak for them.
@@ -30,8 +32,14 @@ pub async fn read_rings(device: &dyn Device) -> Found {
     for ring in [front, back] {
         for slot in 0..RING_SLOTS {
             match read_slot(device, slot_offset(ring, slot)).await {
-                Ok(copy) => found.copies.push(copy),
-                Err(error) => match error.kind() {
+                Ok(Ok(copy)) => found.copies.push(copy),
+                // Each further read would take as long.
+                Err(DeviceError::Hangs) => {
+                    found.is_silent = true;
+                    return found;
+                }
+                Err(_) => found.damaged += 1,
+                Ok(Err(error)) => match error.kind() {
                     Kind::NotFound => {}
                     Kind::Refused => found.refused = Some(error),
                     _ => found.damaged += 1,
@@ -42,21 +50,21 @@ pub async fn read_rings(device: &dyn Device) -> Found {
     found
 }
 
-async fn read_slot(device: &dyn Device, offset: u64) -> Result<Superblock> {
-    let failed = |error: DeviceError| Error::io(format!("superblock at byte {offset}: {error}"));
-    let head = read_full(device, offset, BLOCK).await.map_err(failed)?;
+async fn read_slot(device: &dyn Device, offset: u64) -> std::result::Result<Result<Superblock>, DeviceError> {
+    let head = read_full(device, offset, BLOCK).await?;
     let length = match Superblock::encoded_len(&head) {
         // An empty slot is zeros; what is neither that nor a superblock was one, or never belonged there.
         Err(_) if head.iter().any(|byte| *byte != 0) => {
-            return Err(Error::corrupt(format!("no superblock at byte {offset}")));
+            return Ok(Err(Error::corrupt(format!("no superblock at byte {offset}"))));
         }
-        length => length?,
+        Err(error) => return Ok(Err(error)),
+        Ok(length) => length,
     };
     if length <= BLOCK {
-        return Superblock::decode(&head);
+        return Ok(Superblock::decode(&head));
     }
-    let whole = read_full(device, offset, length.min(SLOT_BYTES)).await.map_err(failed)?;
-    Superblock::decode(&whole)
+    let whole = read_full(device, offset, length.min(SLOT_BYTES)).await?;
+    Ok(Superblock::decode(&whole))
 }
 
 /// Writes a superblock to its slot in both rings and makes it durable.

@@ -77,9 +77,10 @@ use crate::device::Ring;
 use crate::error::Kind;
 use crate::error::Result;
 use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
-use crate::types::Scheme;
+use crate::types::{Scheme, Slot};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How an array is to be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,13 +95,15 @@ pub struct OpenOptions {
     pub write_buffer: u64,
     /// Bytes of the map that are kept in memory.
     pub map_cache: u64,
+    /// How long a member may take for one operation before it counts as failed.
+    pub deadline: Duration,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        let Config { write_buffer, map_cache, .. } = Config::default();
+        let Config { write_buffer, map_cache, deadline, .. } = Config::default();
         let upkeep = Upkeep::Background;
-        OpenOptions { read_only: false, upkeep, name: None, write_buffer, map_cache }
+        OpenOptions { read_only: false, upkeep, name: None, write_buffer, map_cache, deadline }
     }
 }
 
@@ -127,7 +130,8 @@ impl Array {
             let Prepared { members, scheme, name, chunk_blocks, undo } =
                 prepare(&paths, &options, on.as_ref()).await?;
             let sizes = members.iter().map(|member| member.device.len());
-            let present = Present::all(paths.into_iter().zip(sizes));
+            let present = Present::all(paths.into_iter().zip(sizes), &env);
+            let members = present.exposed((0u8..).map(Slot).zip(members).collect());
             let options = commit::CreateOptions { name, scheme, chunk_blocks, labels: Vec::new() };
             Shard::create(&env, members.clone(), options).await?;
             undo.keep();
@@ -141,10 +145,12 @@ impl Array {
     }
 
     /// Opens the array that `place` names: the directory that holds its members, or any one of them. Recovers
-    /// it first if it was not closed.
+    /// it first if it was not closed. Faults that are kept for its members ([`super::inject`]) strike from here on;
+    /// [`Array::notes`] and [`Array::status`] name them.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses,
+    /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses, and for
+    /// kept faults that cannot be read,
     /// [`Kind::Busy`] when another process has it open for writing, [`Kind::ReadOnly`] when too few
     /// members are there to write it, [`Kind::Corrupt`] when its metadata is damaged beyond redundancy.
     pub fn open(place: impl AsRef<Path>, options: &OpenOptions) -> Result<Array> {
@@ -167,7 +173,8 @@ impl Array {
         Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, clock, driver }) })
     }
 
-    /// What was left alone when the array was opened, and why; which members were missing.
+    /// What was left alone when the array was opened, and why; which members were missing; which faults are
+    /// injected on purpose.
     pub fn notes(&self) -> &[String] {
         &self.engine.notes
     }
@@ -326,19 +333,24 @@ fn open(
 ) -> Ticket<Result<Opened>> {
     let (place, options) = (place.to_owned(), options.clone());
     driver.spawn_ticket(async move {
-        let OpenOptions { read_only, upkeep, name, write_buffer, map_cache } = options;
+        let OpenOptions { read_only, upkeep, name, write_buffer, map_cache, deadline } = options;
         let mut found = discover(&place, name.as_deref()).await?;
-        let present = found.in_use();
+        found.check_faults()?;
+        let in_use = found.in_use();
         let members = match read_only {
             true => found.readers(),
             // Too few to be written: found out before anybody is kept from them.
-            false if present < found.quorum => found.readers(),
+            false if in_use < found.quorum => found.readers(),
             false => found.claim(ring.as_ref())?,
         };
-        let config = Config { write_buffer, map_cache, ..Config::default() };
+        let present = Present::of(&found, &env);
+        let config = Config { write_buffer, map_cache, deadline, ..Config::default() };
         let options = commit::OpenOptions { read_only, array: Some(found.array), upkeep, config };
-        let (shard, _) = Shard::open(env, members, options).await?;
-        let present = Present::of(&found);
+        let opened = Shard::open(env, present.exposed(members), options).await;
+        let (shard, _) = opened.map_err(|error| match present.injected().is_empty() {
+            true => error,
+            false => error.context("while faults are injected on purpose"),
+        })?;
         Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present)), found.notes))
     })
 }

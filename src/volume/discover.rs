@@ -4,6 +4,7 @@
 //! stands for what lies beside it and for what its superblocks record elsewhere, unless what they record
 //! is the original of a copy: then the copy stands alone, lest the two be mixed.
 
+use crate::device::inject::{Fault, sidecar};
 use crate::device::{Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, Superblock};
@@ -73,6 +74,9 @@ pub(super) fn candidates(place: &Path) -> Result<Vec<PathBuf>> {
     let mut found: BTreeMap<FileId, PathBuf> = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
+        if sidecar::is_sidecar(&path) {
+            continue;
+        }
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         let Some(id) = FileId::of(&metadata) else { continue };
         if !metadata.is_file() || metadata.len() > 2 * RING_BYTES {
@@ -104,6 +108,8 @@ pub(super) struct Discovery {
     pub(super) quorum: usize,
     /// For each slot the member, opened to be read.
     pub(super) members: Vec<Option<Seen>>,
+    /// Members that are there, but gone on purpose.
+    pub(super) gone: Vec<(Slot, Seen)>,
     /// Members without a superblock, known by their chunks.
     pub(super) recognised: BTreeSet<Slot>,
     /// What was left alone and why, and which members are missing.
@@ -114,10 +120,25 @@ pub(super) struct Discovery {
 pub(super) struct Seen {
     pub(super) path: PathBuf,
     pub(super) device: Arc<FileDevice>,
+    /// What strikes it on purpose, as its sidecar says; or why that cannot be told.
+    pub(super) faults: Result<Vec<Fault>>,
     found: Found,
 }
 
 impl Seen {
+    fn new(path: &Path, device: FileDevice, found: Found) -> Seen {
+        let faults = sidecar::load(path, device.len()).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Error::new(Kind::Refused, error.to_string()),
+            _ => Error::io(error.to_string()),
+        });
+        Seen { path: path.into(), device: Arc::new(device), faults, found }
+    }
+
+    /// What strikes it on purpose.
+    pub(super) fn faults(&self) -> &[Fault] {
+        self.faults.as_deref().unwrap_or_default()
+    }
+
     fn newest(&self) -> Option<&Superblock> {
         self.found.copies.iter().max_by_key(|copy| (copy.epoch, copy.commit))
     }
@@ -181,7 +202,11 @@ impl Scan {
         }
         paths.sort();
         for path in paths {
-            self.look_at(&path).await;
+            if !sidecar::is_sidecar(&path) {
+                self.look_at(&path).await;
+            } else if !path.with_extension("").exists() {
+                self.notes.push(format!("{} strikes nothing: its member is not here", path.display()));
+            }
         }
         Ok(())
     }
@@ -298,26 +323,33 @@ impl Scan {
     }
 
     async fn elect(self, array: Uuid) -> Result<Discovery> {
-        let Scan { seen, strangers, mut notes, .. } = self;
-        let (paths, found): (Vec<(PathBuf, Arc<FileDevice>)>, Vec<Found>) =
-            seen.into_iter().map(|seen| ((seen.path, seen.device), seen.found)).unzip();
+        let Scan { mut seen, strangers, mut notes, .. } = self;
+        let found: Vec<Found> = seen.iter_mut().map(|seen| std::mem::take(&mut seen.found)).collect();
         let election = elect(&found, Some(array))?;
         let quorum = election.quorum();
         let Election { newest, members, notes: left, .. } = election;
         for note in left {
-            notes.push(format!("{} {}; left alone", paths[note.candidate].0.display(), note.text));
+            notes.push(format!("{} {}; left alone", seen[note.candidate].path.display(), note.text));
         }
-        let mut all: Vec<Option<Seen>> = paths
-            .into_iter()
-            .zip(found)
-            .map(|((path, device), found)| Some(Seen { path, device, found }))
-            .collect();
+        let mut all: Vec<Option<Seen>> = seen.into_iter().map(Some).collect();
         let mut members: Vec<Option<Seen>> =
             members.into_iter().map(|index| index.and_then(|index| all[index].take())).collect();
         let recognised = recognise_members(&newest, &mut members, &strangers).await;
         let is_member = |path: &Path| members.iter().flatten().any(|seen| seen.path == path);
         for Stranger { path, what } in strangers.iter().filter(|stranger| !is_member(&stranger.path)) {
             notes.push(format!("{} {what}; left alone", path.display()));
+        }
+        let mut gone = Vec::new();
+        for (slot, member) in (0u8..).map(Slot).zip(&mut members) {
+            let faults = member.as_ref().map_or(&[][..], Seen::faults);
+            if let (false, Some(seen)) = (faults.is_empty(), &member) {
+                let all: Vec<String> = faults.iter().map(Fault::to_string).collect();
+                let (path, all) = (seen.path.display(), all.join("; "));
+                notes.push(format!("faults are injected into member {slot} ({path}) on purpose: {all}"));
+            }
+            if faults.iter().any(Fault::is_gone) {
+                gone.extend(member.take().map(|seen| (slot, seen)));
+            }
         }
         for (slot, (record, member)) in (0u8..).zip(newest.members.iter().zip(&members)) {
             match (record.state, member) {
@@ -336,7 +368,7 @@ impl Scan {
                 _ => {}
             }
         }
-        Ok(Discovery { array, newest, quorum, members, recognised, notes })
+        Ok(Discovery { array, newest, quorum, members, gone, recognised, notes })
     }
 }
 
@@ -363,7 +395,7 @@ async fn recognise_members(
             (false, false) if missing == 1 => 2,
             (false, false) => continue,
         };
-        let seen = Seen { path: stranger.path.clone(), device: Arc::new(device), found: Found::default() };
+        let seen = Seen::new(&stranger.path, device, Found::default());
         claims.entry(slot).or_default().push((rank, seen));
     }
     let mut recognised = BTreeSet::new();
@@ -380,13 +412,13 @@ async fn recognise_members(
 
 /// What a path holds: superblocks, or else a few words that say what it is.
 async fn look(path: &Path) -> io::Result<std::result::Result<Seen, String>> {
-    let device = Arc::new(FileDevice::open(path, OpenMode::ReadOnly)?);
-    let found = read_rings(device.as_ref()).await;
+    let device = FileDevice::open(path, OpenMode::ReadOnly)?;
+    let found = read_rings(&device).await;
     if found.copies.is_empty() && found.refused.is_none() {
         let blank = is_blank(&File::open(path)?, device.len())?;
         return Ok(Err(if blank { "is blank" } else { "is no member of an array" }.into()));
     }
-    Ok(Ok(Seen { path: path.into(), device, found }))
+    Ok(Ok(Seen::new(path, device, found)))
 }
 
 impl Discovery {
@@ -399,10 +431,24 @@ impl Discovery {
             .count()
     }
 
+    /// Refuses an array for whose members faults are kept that cannot be read: whoever asked for them must not wait
+    /// in vain.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] with file and line; [`Kind::Io`].
+    pub(super) fn check_faults(&self) -> Result<()> {
+        let mut all = self.members.iter().flatten().chain(self.gone.iter().map(|(_, seen)| seen));
+        all.try_for_each(|seen| seen.faults.as_ref().map(|_| ()).map_err(Error::clone))
+    }
+
+    fn slotted(&self) -> impl Iterator<Item = (Slot, &Seen)> {
+        (0u8..).map(Slot).zip(&self.members).filter_map(|(slot, seen)| Some((slot, seen.as_ref()?)))
+    }
+
     /// The members, to be read by this process and any other.
-    pub(super) fn readers(&self) -> Vec<Candidate> {
-        let members = self.members.iter().flatten();
-        members.map(|seen| Candidate { device: seen.device.clone(), path: recorded(&seen.path) }).collect()
+    pub(super) fn readers(&self) -> Vec<(Slot, Candidate)> {
+        let reader = |seen: &Seen| Candidate { device: seen.device.clone(), path: recorded(&seen.path) };
+        self.slotted().map(|(slot, seen)| (slot, reader(seen))).collect()
     }
 
     /// The members, to be written by this process alone, claimed in the order of their slots. One that
@@ -410,12 +456,14 @@ impl Discovery {
     ///
     /// # Errors
     /// [`Kind::Busy`] when another process has one, [`Kind::ReadOnly`] when this one may not write one.
-    pub(super) fn claim(&mut self, ring: Option<&Ring>) -> Result<Vec<Candidate>> {
+    pub(super) fn claim(&mut self, ring: Option<&Ring>) -> Result<Vec<(Slot, Candidate)>> {
         let mut claimed = Vec::new();
-        for seen in self.members.iter().flatten() {
+        let mut notes = Vec::new();
+        for (slot, seen) in self.slotted() {
             match open(&seen.path, OpenMode::ReadWrite, ring) {
                 Ok(device) => {
-                    claimed.push(Candidate { device: Arc::new(device), path: recorded(&seen.path) });
+                    let path = recorded(&seen.path);
+                    claimed.push((slot, Candidate { device: Arc::new(device), path }));
                 }
                 Err(error) => {
                     let text = format!("{}: {error}", seen.path.display());
@@ -424,11 +472,12 @@ impl Discovery {
                         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                             return Err(Error::new(Kind::ReadOnly, text));
                         }
-                        _ => self.notes.push(text),
+                        _ => notes.push(text),
                     }
                 }
             }
         }
+        self.notes.append(&mut notes);
         Ok(claimed)
     }
 }

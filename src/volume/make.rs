@@ -1,6 +1,7 @@
 //! Files and devices that become the members of a new array. What is refused has changed and created nothing.
 
 use super::discover::{FileId, absolute, is_blank, recorded};
+use crate::device::inject::sidecar;
 use crate::device::{Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, MEMBERS_MAX, NAME_BYTES_MAX};
@@ -185,6 +186,13 @@ struct Names {
 async fn plan(path: PathBuf, options: &CreateOptions, ring: Option<&Ring>, seen: &mut Names) -> Result<Plan> {
     let refused = |what: &str| Err(Error::new(Kind::Refused, format!("{} {what}", path.display())));
     let failed = |error: io::Error| claim_error(&path, &error);
+    if sidecar::is_sidecar(&path) {
+        return refused("has the name of a file that keeps faults: no member may have it");
+    }
+    let faults = sidecar::path_of(&path);
+    if faults.exists() {
+        return refused(&format!("would be struck by the faults that {} keeps: remove it", faults.display()));
+    }
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return plan_absent(path, options, seen),

@@ -7,11 +7,13 @@ use super::engine::settle;
 use super::make::prepare_one;
 use super::status::Present;
 use crate::device::Ring;
+use crate::device::inject::Injector;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::layout::Geometry;
 use crate::limits::RING_BYTES;
 use crate::maintain::{Pace, Rebuilt, Scrub};
+use crate::pool::Candidate;
 use crate::runtime::{Owned, Ticket};
 use crate::types::Slot;
 use std::path::{Path, PathBuf};
@@ -152,9 +154,11 @@ async fn replace(
     let size = present.with(|present| present.at(old).map_or(recorded, |(_, size)| *size));
     let (candidate, undo) = prepare_one(new.clone(), size, force, ring).await?;
     let size = candidate.device.len();
+    let injector = Injector::new(shard.core().env());
+    let candidate = Candidate { device: Arc::new(injector.over(candidate.device)), path: candidate.path };
     let slot = shard.replace_member(old, candidate).await?;
     undo.keep();
-    present.with(|present| present.join(slot, new, size));
+    present.with(|present| present.join(slot, new, size, injector));
     Ok(slot)
 }
 
@@ -162,12 +166,12 @@ async fn replace(
 type Test<'a> = &'a dyn Fn(Slot, &MemberRecord) -> bool;
 
 /// Which member a person means.
-fn find(members: &[MemberRecord], present: &Present, name: &Path) -> Result<Slot> {
+pub(super) fn find(members: &[MemberRecord], present: &Present, name: &Path) -> Result<Slot> {
     let there: Vec<(Slot, &MemberRecord)> =
         (0u8..).map(Slot).zip(members).filter(|(_, record)| record.state != MemberState::Removed).collect();
     let path = absolute(name)?;
     let text = name.to_str().unwrap_or("");
-    let now = |slot: Slot| present.at(slot).map(|(path, _)| path.as_path());
+    let now = |slot: Slot| present.found(slot).map(|(path, _)| path.as_path());
     let tests: [Test<'_>; 5] = [
         &|slot, _| now(slot).is_some_and(|now| is_same(now, &path)),
         &|_, record| Path::new(&record.path) == path,
@@ -214,6 +218,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::{Env, Executor, Order};
     use crate::types::{Epoch, Uuid};
 
     fn record(uuid: u8, state: MemberState, path: &str) -> MemberRecord {
@@ -240,8 +245,9 @@ mod tests {
             record(5, Active, "/then/1"),
             record(6, Active, "/other/a"),
         ];
-        let mut present = Present::all([(PathBuf::from("/now/x"), 1)].into_iter());
-        present.join(Slot(5), "/other/a".into(), 1);
+        let env = Env::system(Executor::new(Order::Fifo).spawner());
+        let mut present = Present::all([(PathBuf::from("/now/x"), 1)].into_iter(), &env);
+        present.join(Slot(5), "/other/a".into(), 1, Injector::new(&env));
         let find = |name: &str| find(&members, &present, Path::new(name)).map_err(|error| error.kind());
         assert_eq!(find("/now/x"), Ok(Slot(0)));
         assert_eq!(find("/then/a"), Ok(Slot(0)));

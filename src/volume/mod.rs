@@ -17,6 +17,7 @@ mod bytes;
 mod discover;
 mod engine;
 mod handle;
+pub mod inject;
 mod make;
 mod members;
 mod read;
@@ -33,4 +34,6 @@ pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};
 pub use salvage::Salvaged;
 pub use shard::{Shard, VolumeInfo};
 pub(crate) use status::condition;
-pub use status::{Damage, JobStatus, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work};
+pub use status::{
+    Damage, InjectedFault, JobStatus, Loss, MemberHealth, MemberStatus, State, Status, VolumeStatus, Work,
+};

@@ -5,6 +5,7 @@ use super::array::Array;
 use super::discover::{absolute, candidates, discover, name_of_folder, recorded};
 use super::engine::{settle, start};
 use crate::commit::{self, OpenOptions};
+use crate::device::inject::sidecar;
 use crate::device::{OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::pool::Candidate;
@@ -35,7 +36,8 @@ impl Array {
     /// which may undo trims. Durable on return; [`Array::rebuild`] then verifies what was not.
     ///
     /// # Errors
-    /// [`Kind::Refused`] for an array that opens as it is, for several arrays and for two copies of a member;
+    /// [`Kind::Refused`] for an array that opens as it is, for several arrays, for two copies of a member, and while
+    /// faults are kept for one of them ([`super::inject`]): what could not be read now would be lost for good;
     /// [`Kind::NotFound`]; [`Kind::Busy`]; [`Kind::NoSpace`]; [`Kind::Io`].
     pub fn salvage(place: impl AsRef<Path>, name: Option<&str>) -> Result<Salvaged> {
         let (driver, ring, env) = start()?;
@@ -57,6 +59,12 @@ async fn salvage(env: Env, ring: Option<Ring>, place: &Path, name: Option<&str>)
     let mut paths = Vec::new();
     let mut claimed = Vec::new();
     for path in candidates(&place)? {
+        let faults = sidecar::path_of(&path);
+        if faults.exists() {
+            let text =
+                format!("faults would strike on purpose what is to be salvaged: remove {}", faults.display());
+            return Err(Error::new(Kind::Refused, text));
+        }
         let device = open(&path, OpenMode::ReadWrite, ring.as_ref()).map_err(|error| {
             let kind = if error.kind() == std::io::ErrorKind::ResourceBusy { Kind::Busy } else { Kind::Io };
             Error::new(kind, format!("{}: {error}", path.display()))
@@ -80,7 +88,8 @@ async fn salvage(env: Env, ring: Option<Ring>, place: &Path, name: Option<&str>)
 async fn check(env: &Env, place: &Path, name: Option<&str>) -> Result<()> {
     let found = discover(place, name).await?;
     let options = OpenOptions { read_only: true, array: Some(found.array), ..OpenOptions::default() };
-    let (shard, _) = Shard::open(env.clone(), found.readers(), options).await?;
+    let readers = found.readers().into_iter().map(|(_, reader)| reader).collect();
+    let (shard, _) = Shard::open(env.clone(), readers, options).await?;
     shard.core().check().await
 }
 

@@ -1,18 +1,21 @@
 //! How an array is: what `status` tells, of an open one or of one that is only looked at.
 
 use super::Shard;
-use super::discover::{Discovery, discover};
+use super::discover::{Discovery, Seen, discover};
 use crate::commit::{Core, OpenOptions};
 use crate::device::Device;
+use crate::device::inject::{Fault, Injection, Injector};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{Job, JobKind, MAJOR, MINOR, MemberRecord, MemberState, Superblock};
 use crate::format::tables::{DamageCause, DamageRecord};
 use crate::layout::Geometry;
 use crate::limits::RING_BYTES;
 use crate::map::Catalog;
+use crate::pool::Candidate;
 use crate::runtime::Env;
 use crate::types::{BLOCK_U64, Scheme, Slot, Uuid};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often an array that somebody writes meanwhile is looked at before what it says is believed, and how long, three
@@ -150,6 +153,19 @@ pub struct JobStatus {
     pub total: u64,
 }
 
+/// A fault that strikes a member on purpose.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InjectedFault {
+    /// The member's place in the member table.
+    pub slot: u8,
+    /// Where the member is.
+    pub path: PathBuf,
+    /// The fault.
+    pub fault: Fault,
+    /// Operations that it has struck since the array was opened.
+    pub struck: u64,
+}
+
 /// How an array is.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status {
@@ -169,6 +185,8 @@ pub struct Status {
     pub jobs: Vec<JobStatus>,
     /// What is lost.
     pub damage: Vec<Damage>,
+    /// What goes wrong on purpose.
+    pub injected: Vec<InjectedFault>,
     /// What redundancy did.
     pub work: Work,
     /// The format's version.
@@ -179,10 +197,12 @@ pub struct Status {
 
 impl Status {
     /// Looks at the array that `place` names (see [`super::Array::open`]) without claiming or writing
-    /// anything. An array that cannot be read is [`State::Failed`] and says why.
+    /// anything. An array that cannot be read is [`State::Failed`] and says why. Faults that are injected on purpose
+    /// do not strike who only looks; a member that is gone on purpose is missing all the same.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses.
+    /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] where several are and no name chooses, and for
+    /// injected faults that cannot be read.
     pub fn of(place: impl AsRef<Path>, name: Option<&str>) -> Result<Status> {
         let (driver, _ring, env) = super::engine::start()?;
         let (place, name) = (place.as_ref().to_owned(), name.map(str::to_owned));
@@ -217,10 +237,12 @@ async fn look(env: Env, place: &Path, name: Option<&str>) -> Result<Status> {
     let mut best: Option<Status> = None;
     for looks in 1.. {
         let found = discover(place, name).await?;
+        found.check_faults()?;
         let commit = (found.newest.epoch, found.newest.commit);
         let options = OpenOptions { read_only: true, array: Some(found.array), ..OpenOptions::default() };
-        let present = Present::of(&found);
-        let (status, seen) = match Shard::open(env.clone(), found.readers(), options).await {
+        let present = Present::of(&found, &env);
+        let readers = found.readers().into_iter().map(|(_, reader)| reader).collect();
+        let (status, seen) = match Shard::open(env.clone(), readers, options).await {
             Ok((shard, _)) => {
                 let next = shard.core().next_sequence();
                 (status(shard.core(), &present, found.notes), (commit, Some(next)))
@@ -243,32 +265,95 @@ async fn look(env: Env, place: &Path, name: Option<&str>) -> Result<Status> {
     Ok(best.expect("looked at least once"))
 }
 
-/// Where each member is and how large, by slot.
-pub(super) struct Present(Vec<Option<(PathBuf, u64)>>);
+/// Where each member is, how large, and what strikes it on purpose, by slot.
+pub(super) struct Present(Vec<Option<There>>);
+
+struct There {
+    /// And its bytes.
+    path: (PathBuf, u64),
+    injector: Injector,
+    /// It is there and passes for gone: so it was asked for.
+    is_gone: bool,
+}
+
+impl There {
+    fn new(path: PathBuf, size: u64, env: &Env) -> There {
+        There { path: (path, size), injector: Injector::new(env), is_gone: false }
+    }
+
+    fn of(seen: &Seen, env: &Env) -> There {
+        let there = There::new(seen.path.clone(), seen.device.len(), env);
+        seen.faults().iter().for_each(|fault| there.injector.inject(*fault));
+        there
+    }
+}
 
 impl Present {
-    pub(super) fn of(found: &Discovery) -> Present {
+    pub(super) fn of(found: &Discovery, env: &Env) -> Present {
         let members = found.members.iter();
-        Present(
-            members.map(|seen| seen.as_ref().map(|seen| (seen.path.clone(), seen.device.len()))).collect(),
-        )
+        let mut there: Vec<Option<There>> =
+            members.map(|seen| seen.as_ref().map(|seen| There::of(seen, env))).collect();
+        for (slot, seen) in &found.gone {
+            there[usize::from(slot.0)] = Some(There { is_gone: true, ..There::of(seen, env) });
+        }
+        Present(there)
     }
 
     /// A member has joined.
-    pub(super) fn join(&mut self, slot: Slot, path: PathBuf, size: u64) {
+    pub(super) fn join(&mut self, slot: Slot, path: PathBuf, size: u64, injector: Injector) {
         let at = usize::from(slot.0);
-        self.0.resize(self.0.len().max(at + 1), None);
-        self.0[at] = Some((path, size));
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = Some(There { path: (path, size), injector, is_gone: false });
     }
 
     /// Where the member in a slot is, and its bytes.
     pub(super) fn at(&self, slot: Slot) -> Option<&(PathBuf, u64)> {
+        self.there(slot).filter(|there| !there.is_gone).map(|there| &there.path)
+    }
+
+    /// Where the member in a slot is, and its bytes, also if it passes for gone.
+    pub(super) fn found(&self, slot: Slot) -> Option<&(PathBuf, u64)> {
+        self.there(slot).map(|there| &there.path)
+    }
+
+    fn there(&self, slot: Slot) -> Option<&There> {
         self.0.get(usize::from(slot.0))?.as_ref()
     }
 
     /// Of an array that was just made.
-    pub(super) fn all(members: impl Iterator<Item = (PathBuf, u64)>) -> Present {
-        Present(members.map(Some).collect())
+    pub(super) fn all(members: impl Iterator<Item = (PathBuf, u64)>, env: &Env) -> Present {
+        Present(members.map(|(path, size)| Some(There::new(path, size, env))).collect())
+    }
+
+    /// What may strike the member in a slot on purpose.
+    pub(super) fn injector(&self, slot: Slot) -> Option<&Injector> {
+        self.there(slot).map(|there| &there.injector)
+    }
+
+    /// The members under what may strike them on purpose.
+    pub(super) fn exposed(&self, members: Vec<(Slot, Candidate)>) -> Vec<Candidate> {
+        let expose = |(slot, member): (Slot, Candidate)| match self.injector(slot) {
+            Some(injector) => Candidate { device: Arc::new(injector.over(member.device)), path: member.path },
+            None => member,
+        };
+        members.into_iter().map(expose).collect()
+    }
+
+    /// What strikes members on purpose.
+    pub(super) fn injected(&self) -> Vec<InjectedFault> {
+        let slots = (0u8..).zip(&self.0).filter_map(|(slot, there)| Some((slot, there.as_ref()?)));
+        let all = slots.flat_map(|(slot, there)| {
+            let fault = move |Injection { fault, struck }| InjectedFault {
+                slot,
+                path: there.path.0.clone(),
+                fault,
+                struck,
+            };
+            there.injector.list().into_iter().map(fault)
+        });
+        all.collect()
     }
 }
 
@@ -301,7 +386,7 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
             moved: counters.moved,
             metadata: counters.metadata,
         },
-        ..blank(&superblock, notes)
+        ..blank(&superblock, present, notes)
     }
 }
 
@@ -327,10 +412,10 @@ pub(crate) fn condition(core: &Core) -> State {
 }
 
 fn unreadable(newest: &Superblock, present: &Present, notes: Vec<String>, error: Error) -> Status {
-    Status { error: Some(error), members: members(newest, present), ..blank(newest, notes) }
+    Status { error: Some(error), members: members(newest, present), ..blank(newest, present, notes) }
 }
 
-fn blank(superblock: &Superblock, notes: Vec<String>) -> Status {
+fn blank(superblock: &Superblock, present: &Present, notes: Vec<String>) -> Status {
     Status {
         name: superblock.name.clone(),
         uuid: superblock.array,
@@ -340,6 +425,7 @@ fn blank(superblock: &Superblock, notes: Vec<String>) -> Status {
         volumes: Vec::new(),
         jobs: jobs(superblock),
         damage: Vec::new(),
+        injected: present.injected(),
         work: Work::default(),
         format: format!("{MAJOR}.{MINOR}"),
         notes,

@@ -9,7 +9,7 @@ use serde_json::json;
 pub(crate) fn run(args: &Status) -> Result<Report, Failure> {
     let array = session::open(&args.array, args.choice.name.as_deref())?;
     let cleared = array.clear()?;
-    array.close()?;
+    session::close(&array)?;
     let mut lines = vec![match cleared.len() {
         0 => "no damage was recorded; the error counts are zero".into(),
         1 => "acknowledged 1 entry of the damage list; the error counts are zero".into(),

@@ -3,8 +3,9 @@
 use crate::endure::Endure;
 use crate::names::{SchemeName, VolumeName, parse_limit, parse_seconds, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use paritas::sim::Scenario;
+use paritas::volume::inject::{Span, parse_chance, parse_delay};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,13 @@ pub(crate) enum Command {
     Scrub(Status),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
     Clear(Status),
+    /// Rehearse a failure: let a member of an array go wrong on purpose
+    ///
+    /// Faults are kept in a text file beside the member, MEMBER.inject, and strike every command that opens the array
+    /// from then on, until they are removed. Each such command says so, and how often they struck. Commands that only
+    /// look, such as status and inspect, are not struck; to them, too, a member that is to vanish is missing. A program
+    /// that has the array open already goes on undisturbed. Rot is not kept: it strikes the member itself, at once.
+    Inject(Inject),
     /// Show what one member holds: superblocks, chunks, records; reads only
     Inspect(Inspect),
     /// Measure the engine beside plain I/O on the same files
@@ -187,6 +195,62 @@ pub(crate) struct Rebuild {
     /// Bytes that are written per second at most, such as 100M
     #[arg(long, value_parser = parse_limit)]
     pub(crate) limit: Option<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Inject {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Its path, file name, slot number or UUID
+    #[arg(requires = "kind", required_unless_present_any = ["list", "remove"])]
+    pub(crate) member: Option<PathBuf>,
+    /// What is to go wrong
+    pub(crate) kind: Option<InjectKind>,
+    /// Only where an operation touches these bytes of the member, such as 1M+64K [default: everywhere]
+    #[arg(long, value_name = "OFF+LEN", requires = "kind")]
+    pub(crate) range: Option<Span>,
+    /// How likely it strikes an operation, such as 5% or 1/1000 [default: always]
+    #[arg(long, value_name = "CHANCE", requires = "kind", value_parser = parse_chance)]
+    pub(crate) chance: Option<u32>,
+    /// How often it strikes at most, counted anew by each command; for rot, how many blocks
+    #[arg(long, value_name = "N", requires = "kind")]
+    pub(crate) count: Option<u64>,
+    /// How late answers are, such as 50ms or 2s; for what is slow
+    #[arg(long, value_name = "TIME", requires = "kind", value_parser = parse_delay)]
+    pub(crate) delay: Option<Duration>,
+    /// What chance begins with; for rot [default: chance]
+    #[arg(long, value_name = "S", requires = "kind")]
+    pub(crate) seed: Option<u64>,
+    /// List the faults that are kept
+    #[arg(long, conflicts_with_all = ["member", "remove"])]
+    pub(crate) list: bool,
+    /// Forget the faults of one member, or of all
+    #[arg(long, value_name = "MEMBER|all", conflicts_with = "member")]
+    pub(crate) remove: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum InjectKind {
+    /// Reads fail
+    ReadError,
+    /// Writes fail, and nothing is written
+    WriteError,
+    /// Flushes fail, and nothing is flushed
+    FlushError,
+    /// Answers come late, by --delay
+    Slow,
+    /// Answers never come
+    Hang,
+    /// Writes succeed, and nothing is written
+    LostWrite,
+    /// Writes succeed, and land elsewhere on the member
+    MisdirectedWrite,
+    /// Reads return a wrong bit, the next ones perhaps not
+    BitFlip,
+    /// The member is gone
+    Vanish,
+    /// Bits of the member flip at once and for good: in --count blocks that hold something, or within --range
+    Rot,
 }
 
 #[derive(Args)]

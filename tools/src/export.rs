@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Export, json: bool) -> Result<Report, Failure> {
     let mut target = Target::make(&args.file, size).map_err(failed)?;
     let lost = copy(&volume, size, &mut target, failed)?;
     let healed = array.status()?.work.healed * BLOCK_U64;
-    if let Err(error) = array.close() {
+    if let Err(error) = session::close(&array) {
         say(&format!("what was found is not recorded: {error}"));
     }
     for &(offset, length) in &lost {

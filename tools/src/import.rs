@@ -70,11 +70,11 @@ pub(crate) fn run(args: &Import) -> Result<Report, Failure> {
     let mut copy = Copy { volume: &volume, is_new, grows: source.len.is_none(), done: 0, zeros: 0 };
     let copied = copy.run(&mut source).and_then(|()| match (is_new, copy.done) {
         (true, 0) => Err(Failure::usage("nothing came in: that makes no volume")),
-        _ => Ok(array.close()?),
+        _ => Ok(session::close(&array)?),
     });
     if let Err(failure) = copied {
         // What is refused has created nothing.
-        if is_new && array.delete_volume(name).and_then(|()| array.close()).is_err() {
+        if is_new && array.delete_volume(name).and_then(|()| session::close(&array)).is_err() {
             say(&format!("volume '{name}' is left behind incomplete"));
         }
         return Err(failure);

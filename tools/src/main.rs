@@ -7,6 +7,7 @@ mod demo;
 mod endure;
 mod export;
 mod import;
+mod inject;
 mod inspect;
 mod manual;
 mod members;
@@ -55,6 +56,7 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Rebuild(args) => members::rebuild(&args),
         Command::Scrub(args) => members::scrub(&args),
         Command::Clear(args) => clear::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Salvage(args) => salvage::run(&args),

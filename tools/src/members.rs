@@ -4,7 +4,7 @@ use crate::cli;
 use crate::names::show_size;
 use crate::outcome::{Exit, Failure, Report};
 use crate::progress;
-use crate::session::open_for_upkeep;
+use crate::session::{self, open_for_upkeep};
 use paritas::types::BLOCK_U64;
 use paritas::volume::{Array, JobKind, MemberHealth, MemberStatus, Pace, Rebuilt, Status};
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn is_leaving(health: MemberHealth) -> bool {
 
 /// Closes the array whatever came of the work, which is what is told.
 fn close_after<T>(array: &Array, done: Result<T, paritas::error::Error>) -> Result<T, Failure> {
-    let closed = array.close();
+    let closed = session::close(array);
     let done = done?;
     closed?;
     Ok(done)

@@ -3,7 +3,7 @@
 use crate::cli::Status;
 use crate::members::watched;
 use crate::outcome::{Exit, Failure, Report, say};
-use crate::session::open_for_upkeep;
+use crate::session::{self, open_for_upkeep};
 use paritas::volume::{Array, Pace};
 use serde_json::json;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Status) -> Result<Report, Failure> {
     // What no header vouched for is verified, and completed where it can be.
     let array = open_for_upkeep(args)?;
     let rebuilt = watched(&array, Pace::default());
-    let closed = array.close();
+    let closed = session::close(&array);
     let rebuilt = rebuilt?.rebuilt;
     closed?;
     let volumes: Vec<_> = salvaged

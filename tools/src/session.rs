@@ -2,6 +2,7 @@
 
 use crate::cli::{Status, VolumeArgs};
 use crate::outcome::{Failure, say};
+use crate::status::describe_injected;
 use paritas::error::{Error, Kind};
 use paritas::volume::{Array, OpenOptions, Upkeep};
 use std::path::Path;
@@ -34,6 +35,15 @@ pub(crate) fn open_to_read(args: &VolumeArgs) -> Result<Array, Failure> {
         opened => opened,
     };
     opened.map_err(|error| Failure::opening(&error))
+}
+
+/// Closes the array, and says on stderr what was injected into it meanwhile.
+pub(crate) fn close(array: &Array) -> Result<(), Error> {
+    let closed = array.close();
+    for fault in array.injected().unwrap_or_default().iter().filter(|fault| fault.struck > 0) {
+        say(&format!("{}: struck {} times", describe_injected(fault), fault.struck));
+    }
+    closed
 }
 
 fn open_as(place: &Path, name: Option<&str>, read_only: bool, upkeep: Upkeep) -> Result<Array, Error> {

@@ -3,7 +3,10 @@
 use crate::cli;
 use crate::names::{SchemeName, show_size};
 use crate::outcome::{Exit, Failure, Report, say};
-use paritas::volume::{Damage, JobKind, JobStatus, Loss, MemberHealth, State, Status, VolumeStatus};
+use paritas::volume::inject::{FaultKind, MILLION};
+use paritas::volume::{
+    Damage, InjectedFault, JobKind, JobStatus, Loss, MemberHealth, State, Status, VolumeStatus,
+};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -20,6 +23,7 @@ struct Document {
     volumes: Vec<Volume>,
     jobs: Vec<Job>,
     damage: Vec<Lost>,
+    injected: Vec<Injected>,
     write_amplification: Option<f64>,
     format: String,
 }
@@ -68,6 +72,23 @@ pub(crate) struct Lost {
     /// Lost writes whose ranges are unknown: the first one's number, and how many.
     #[serde(skip_serializing_if = "Option::is_none")]
     writes: Option<(u64, u64)>,
+}
+
+/// A fault that strikes a member on purpose.
+#[derive(Serialize)]
+pub(crate) struct Injected {
+    slot: u8,
+    path: PathBuf,
+    kind: &'static str,
+    /// The first byte, and how many; `None` for all.
+    offset: Option<u64>,
+    length: Option<u64>,
+    /// Of the operations that it can strike, the part that it does.
+    chance: f64,
+    /// How often at most.
+    count: Option<u64>,
+    /// In seconds.
+    delay: Option<f64>,
 }
 
 pub(crate) fn run(args: &cli::Status) -> Result<Report, Failure> {
@@ -124,6 +145,7 @@ fn document(status: Status) -> Document {
         volumes: volumes(&status.volumes),
         jobs: status.jobs.iter().map(job).collect(),
         damage: status.damage.into_iter().map(lost).collect(),
+        injected: status.injected.iter().map(injected).collect(),
         write_amplification,
         name: status.name,
         format: status.format,
@@ -147,6 +169,30 @@ pub(crate) fn lost(damage: Damage) -> Lost {
         Loss::Writes { first, count } => (0, 0, Some((first, count))),
     };
     Lost { volume: damage.volume, offset, length, time: damage.time, writes }
+}
+
+/// A fault for `--json`.
+pub(crate) fn injected(injected: &InjectedFault) -> Injected {
+    let InjectedFault { slot, path, fault, .. } = injected;
+    let delay = match fault.kind {
+        FaultKind::Slow(delay) => Some(delay.as_secs_f64()),
+        _ => None,
+    };
+    Injected {
+        slot: *slot,
+        path: path.clone(),
+        kind: fault.kind.name(),
+        offset: fault.range.map(|range| range.offset),
+        length: fault.range.map(|range| range.len),
+        chance: f64::from(fault.per_million) / f64::from(MILLION),
+        count: fault.count,
+        delay,
+    }
+}
+
+/// A fault for people.
+pub(crate) fn describe_injected(injected: &InjectedFault) -> String {
+    format!("member {} ({}): {}", injected.slot, injected.path.display(), injected.fault)
 }
 
 fn state_name(state: State) -> &'static str {
@@ -215,6 +261,10 @@ fn text(status: &Status) -> String {
         lines.push("damage".into());
     }
     lines.extend(status.damage.iter().map(|damage| format!("  {}", describe(damage))));
+    if !status.injected.is_empty() {
+        lines.push("injected on purpose".into());
+    }
+    lines.extend(status.injected.iter().map(|fault| format!("  {}", describe_injected(fault))));
     lines.join("\n")
 }
 

@@ -21,7 +21,7 @@ fn create(args: &VolumeArgs, size: u64, scheme: Option<SchemeName>) -> Result<Re
     let members = array.status()?.members.len();
     let name = &args.volume.volume;
     let volume = array.create_volume(name, size, scheme.map(|scheme| scheme.on(members)))?;
-    array.close()?;
+    session::close(&array)?;
     let scheme = SchemeName::spell(volume.scheme());
     let text = format!("volume '{name}', {}, {scheme}", show_size(size));
     Ok(Report::done(json!({ "name": name, "size": size, "scheme": scheme }), text))
@@ -47,7 +47,7 @@ fn delete(args: &VolumeArgs) -> Result<Report, Failure> {
     let array = session::open_for(args)?;
     let name = &args.volume.volume;
     array.delete_volume(name)?;
-    array.close()?;
+    session::close(&array)?;
     Ok(Report::done(json!({ "name": name }), format!("volume '{name}' is deleted")))
 }
 
@@ -55,7 +55,7 @@ fn resize(args: &VolumeArgs, size: u64) -> Result<Report, Failure> {
     let array = session::open_for(args)?;
     let name = &args.volume.volume;
     array.volume(name)?.resize(size)?;
-    array.close()?;
+    session::close(&array)?;
     Ok(Report::done(
         json!({ "name": name, "size": size }),
         format!("volume '{name}' has {} now", show_size(size)),

@@ -33,6 +33,8 @@ fn wrong_use_is_64_and_help_is_0() {
         &["volume", "create", &format!("{array}:a/b"), "--size", "1M"],
         &["import", "x"],
         &["export", &array, "x"],
+        &["inject", &array],
+        &["inject", &array, "m0"],
     ];
     for args in wrong {
         let ended = expect(64, args);
@@ -71,6 +73,7 @@ fn status_says_everything_that_scripts_rely_on() {
     assert_eq!(status["state"], "healthy");
     assert_eq!(status["jobs"], serde_json::json!([]));
     assert_eq!(status["damage"], serde_json::json!([]));
+    assert_eq!(status["injected"], serde_json::json!([]));
     assert_eq!(status["format"], "1.0");
     assert!(status.get("write_amplification").is_some());
     let members = status["members"].as_array().expect("a list");

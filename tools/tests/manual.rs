@@ -19,7 +19,7 @@ fn commands() -> Vec<String> {
 fn every_shell_gets_a_script_that_it_understands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = expect(0, &["completions", shell]).out;
-        for word in commands().iter().map(String::as_str).chain(["records", "seconds"]) {
+        for word in commands().iter().map(String::as_str).chain(["records", "seconds", "chance"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
         assert!(!script.contains("__endure"), "{shell}: a command that nobody is to see");
@@ -54,6 +54,8 @@ fn there_is_a_manual_page_for_every_command() {
     assert!(!pages.iter().any(|page| page.contains("__endure")), "{pages:?}");
     let page = std::fs::read_to_string(bench.beside("new/man1/paritas-inspect.1")).expect("a page");
     assert!(page.contains(".SH NAME") && page.contains("records"));
+    let page = std::fs::read_to_string(bench.beside("new/man1/paritas-inject.1")).expect("a page");
+    assert!(page.contains("misdirected") && page.contains("chance") && page.contains("MEMBER.inject"));
     expect(74, &["man", "/dev/null/man1"]);
 }
 

@@ -8,10 +8,11 @@ mod text;
 
 use crate::cli;
 use crate::names::{SchemeName, show_size};
-use crate::outcome::{Failure, Report};
+use crate::outcome::{Failure, Report, say};
 use chunks::{Head, Layout, SEARCH_BYTES};
 use document::{ChunkFacts, Chunks, Document, Held, Newest, RecordFacts, SlotFacts};
 use paritas::device::Image;
+use paritas::device::inject::sidecar;
 use paritas::format::record::HeaderPart;
 use paritas::types::Chunk;
 use std::collections::BTreeMap;
@@ -24,6 +25,10 @@ const LISTED_MAX: usize = 1024;
 pub(crate) fn run(args: &cli::Inspect) -> Result<Report, Failure> {
     let path = args.member.display().to_string();
     let image = Image::open(&args.member).map_err(|error| Failure::io(format!("{path}: {error}")))?;
+    let faults = sidecar::path_of(&args.member);
+    if faults.exists() {
+        say(&format!("{} keeps faults that strike it on purpose, but not who inspects it", faults.display()));
+    }
     let slots = rings::slots(&image);
     let Some(layout) = Layout::of(&image, &slots) else {
         let (damaged, search) =

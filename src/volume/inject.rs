@@ -198,8 +198,7 @@ struct Place {
 }
 
 fn look(place: &Path, name: Option<&str>) -> Result<Place> {
-    let (driver, _ring) = start()?;
-    let env = Env::system(driver.spawner());
+    let (driver, _ring, env) = start()?;
     let (place, name) = (place.to_owned(), name.map(str::to_owned));
     let looked = driver.spawn_ticket(async move {
         let found = discover(&place, name.as_deref()).await?;

@@ -245,7 +245,7 @@ mod tests {
             record(5, Active, "/then/1"),
             record(6, Active, "/other/a"),
         ];
-        let env = Env::system(Executor::new(Order::Fifo).spawner());
+        let env = Env::system(Executor::new(Order::Fifo).spawner()).expect("a thread");
         let mut present = Present::all([(PathBuf::from("/now/x"), 1)].into_iter(), &env);
         present.join(Slot(5), "/other/a".into(), 1, Injector::new(&env));
         let find = |name: &str| find(&members, &present, Path::new(name)).map_err(|error| error.kind());

@@ -67,6 +67,7 @@ const MATRIX: &[Fault] = &[
                 "after_a_crash_at_any_moment_of_its_creation_a_strong_volume_is_there_with_strong_metadata_or_is_not",
             ),
             Run("paritas sim --crash-enumeration"),
+            Run("paritas sim --every-assembly"),
         ],
         gap: "",
     },
@@ -91,6 +92,7 @@ const MATRIX: &[Fault] = &[
         proofs: &[
             Seeds("rot"),
             Seeds("healed"),
+            Run("paritas sim --every-block"),
             Test(
                 "tests/format_golden.rs",
                 "every_flipped_bit_of_superblock_header_and_description_is_noticed",
@@ -129,6 +131,7 @@ const MATRIX: &[Fault] = &[
         seen: "nothing, or a slower opening; healed",
         proofs: &[
             Seeds("rot"),
+            Run("paritas sim --every-block"),
             Test(
                 "tools/tests/salvage.rs",
                 "members_without_superblocks_are_known_by_their_chunks_and_rebuilt",
@@ -155,7 +158,7 @@ const MATRIX: &[Fault] = &[
         id: "F12",
         what: "a write that lands elsewhere",
         seen: "exact data at both places; healed",
-        proofs: &[Seeds("misdirected write")],
+        proofs: &[Seeds("misdirected write"), Run("paritas sim --every-block")],
         gap: "",
     },
     Fault {
@@ -190,6 +193,7 @@ const MATRIX: &[Fault] = &[
         seen: "nothing where the others suffice; else errors until the loss is acknowledged",
         proofs: &[
             Seeds("flush error"),
+            Run("paritas sim --nth-operation"),
             Test(
                 "src/sim/tests/losses.rs",
                 "a_flush_that_could_not_write_keeps_failing_and_says_what_is_not_durable",
@@ -204,6 +208,7 @@ const MATRIX: &[Fault] = &[
         seen: "the member is evicted; the row is written on the others",
         proofs: &[
             Seeds("write error"),
+            Run("paritas sim --nth-operation"),
             Seeds("member evicted"),
             Test("src/sim/tests/regressions.rs", "a_checkpoint_that_evicts_a_member_starts_the_log_over"),
         ],
@@ -293,6 +298,8 @@ const MATRIX: &[Fault] = &[
         what: "members in any order, renamed, copied, foreign",
         seen: "order does not matter; copies and strangers are named and left alone",
         proofs: &[
+            Test("src/sim/exhaust/assembly.rs", "arrays_are_put_together_in_some_of_all_ways"),
+            Run("paritas sim --every-assembly"),
             Test("tools/tests/contract.rs", "strangers_copies_and_links_are_left_alone_and_named"),
             Test(
                 "tools/tests/contract.rs",
@@ -304,18 +311,25 @@ const MATRIX: &[Fault] = &[
     Fault {
         id: "F26",
         what: "a member that became shorter or longer, or whose start moved",
-        seen: "what is missing is reconstructed",
-        proofs: &[Test(
-            "src/device/file/tests.rs",
-            "a_file_that_became_shorter_gives_fewer_bytes_and_then_an_error",
-        )],
+        seen: "a member that is too short is left alone and named; exact data",
+        proofs: &[
+            Test("src/sim/exhaust/sizes.rs", "a_member_of_another_size_or_shifted_does_no_harm"),
+            Run("paritas sim --every-assembly"),
+            Test(
+                "src/device/file/tests.rs",
+                "a_file_that_became_shorter_gives_fewer_bytes_and_then_an_error",
+            ),
+        ],
         gap: "",
     },
     Fault {
         id: "F27",
         what: "two halves that were used apart and meet",
         seen: "refused, both histories are named",
-        proofs: &[],
+        proofs: &[
+            Test("src/sim/exhaust/assembly.rs", "arrays_are_put_together_in_some_of_all_ways"),
+            Run("paritas sim --every-assembly"),
+        ],
         gap: "",
     },
     Fault {
@@ -339,11 +353,13 @@ const MATRIX: &[Fault] = &[
         id: "F30",
         what: "no memory, descriptors, rings or threads",
         seen: "a clear error at opening",
-        proofs: &[Test(
-            "src/device/open.rs",
-            "a_file_without_a_block_or_without_direct_io_is_of_the_blocking_kind",
-        )],
-        gap: "",
+        proofs: &[
+            Test("tools/tests/ceilings.rs", "whichever_request_for_memory_fails_nothing_flushed_is_lost"),
+            Test("tools/tests/ceilings.rs", "with_too_few_open_files_it_says_so"),
+            Test("tools/tests/ceilings.rs", "with_too_little_address_space_for_its_threads_it_says_so"),
+            Test("src/device/open.rs", "a_file_without_a_block_or_without_direct_io_is_of_the_blocking_kind"),
+        ],
+        gap: "memory that runs out ends the process, as kill -9 does",
     },
     Fault {
         id: "F31",
@@ -396,7 +412,11 @@ const MATRIX: &[Fault] = &[
         id: "F36",
         what: "damage on more than m members, but on m of any row at most",
         seen: "exact data; healed",
-        proofs: &[Seeds("sound member damaged")],
+        proofs: &[
+            Seeds("sound member damaged"),
+            Seeds("audited row"),
+            Test("src/sim/exhaust/damage.rs", "every_kind_of_damage_to_some_blocks_of_every_array_is_healed"),
+        ],
         gap: "",
     },
 ];

@@ -44,7 +44,6 @@ use super::status::{InjectedFault, Present};
 use crate::device::inject::{Rot, sidecar};
 use crate::error::{Error, Kind, Result};
 use crate::limits::RING_BYTES;
-use crate::runtime::Env;
 use crate::types::Slot;
 use std::io;
 use std::path::{Path, PathBuf};

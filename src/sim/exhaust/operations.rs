@@ -7,13 +7,15 @@
 //! any m members may be lost.
 //!
 //! What this does not have: reads that fail on more members than are tolerated while the array is opened. What cannot be
-//! read then is taken for what is not there: a record for the log's end, a superblock for an older one.
+//! read then is taken for what is not there: a record for the log's end, a superblock for an older one. And where both a
+//! member and the one that takes another's place fail, the array may be left for reading only.
 
 use super::super::enumerate::Expected;
 use super::phases::{Phase, Played};
 use super::stage::{Checked, MEMBER_BYTES, Open, Stage, is_honest};
 use super::{Tally, Unit, guarded};
 use crate::commit::OpenOptions;
+use crate::error::Kind;
 use crate::format::superblock::MemberState;
 use crate::sim::{Nth, Op};
 use crate::types::{Scheme, Slot};
@@ -131,6 +133,11 @@ impl Operations {
         Ok(found)
     }
 
+    /// Whether one of those that fail is no member at first.
+    fn is_new(&self, strike: &Strike) -> bool {
+        strike.disks.contains(&self.phase.members)
+    }
+
     fn check(&self, strike: &Strike) -> Checked<()> {
         let phase = &self.phase;
         let mut stage = Stage::of(&phase.images);
@@ -143,7 +150,7 @@ impl Operations {
         for (what, error) in &errors {
             let justified = match what.as_str() {
                 "mkfs" => true,
-                "replace" => beyond || strike.disks.contains(&phase.members),
+                "replace" => beyond || self.is_new(strike),
                 _ => beyond && is_honest(error),
             };
             if !justified {
@@ -158,6 +165,13 @@ impl Operations {
         stage.disks.iter().for_each(|disk| disk.fail_nth(None));
         let open = match stage.open(stage.candidates())? {
             Ok(open) if expected.is_made => open,
+            Err(error)
+                if expected.is_made && error.kind() == Kind::ReadOnly && beyond && self.is_new(strike) =>
+            {
+                let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
+                let open = stage.open_as(stage.candidates(), read_only)?;
+                return open.map_err(|error| format!("even to read: {error}"))?.settle(&mut expected);
+            }
             Err(error) if expected.is_made => return Err(format!("open afterwards: {error}")),
             // It was never made. If it opens all the same, it has nothing; and it can be made.
             half_made => {
@@ -172,9 +186,15 @@ impl Operations {
         if !beyond {
             open.expect_no_damage()?;
         }
-        let found = open.scrub()?;
-        if found.lost > 0 || found.reduced > 0 {
-            return Err(format!("scrub afterwards: {found:?}"));
+        loop {
+            let found = open.scrub()?;
+            if found.lost > 0 || found.reduced > 0 {
+                return Err(format!("scrub afterwards: {found:?}"));
+            }
+            // One that was interrupted goes on where it was, and has not seen what became wrong before that.
+            if found.resumed == 0 {
+                break;
+            }
         }
         if beyond {
             open.run(async move |shard| shard.clear().await)?.map_err(|error| format!("clear: {error}"))?;

@@ -304,6 +304,9 @@ fn a_copy_beside_it(array: &Array, member: usize) -> Checked<()> {
         members.rotate_right(round);
         let open = stage.open(members)?.map_err(|error| format!("round {round}: {error}"))?;
         expect_one_note(&open, "is a copy of member")?;
+        if round > 0 && open.election.members[member] != Some(member + 1) {
+            return Err(format!("the older copy is in use: {:?}", open.election.members));
+        }
         open.settle(&mut expected).map_err(|text| format!("round {round}: {text}"))?;
         open.expect_no_damage()?;
         expected = write(&open, &expected, 1000 * (round as u64 + 1))?;

@@ -1,11 +1,12 @@
 //! The system has no more to give: memory, threads, open files.
 //!
 //! A child opens an array, writes and flushes, under a limit that strikes somewhere on its way. It may be refused, and
-//! then says why; it may end in an abort where memory is short, for Rust does; it never hangs and never panics. Whatever
-//! became of it, the array then opens and has everything that it had said is flushed, and the write under way or not.
+//! then says why; it may end in an abort where memory is short, for Rust does; it never hangs and never panics.
+//! Whatever became of it, the array then opens and has everything that it had said is flushed, and the write under way
+//! or not.
 //!
-//! What this shows of the n-th allocation: it fails in one of some places on the way, drawn over all of them, at a build's
-//! own order; and as the process ends at once, it is one more way to be killed, without power loss.
+//! What this shows of the n-th allocation: it fails in one of some places on the way, drawn over all of them, at a
+//! build's own order; and as the process ends at once, it is one more way to be killed, without power loss.
 
 use paritas::types::{BLOCK, Scheme};
 use paritas::volume::{Array, CreateOptions, OpenOptions, Volume};

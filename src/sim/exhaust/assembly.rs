@@ -1,8 +1,8 @@
 //! Every set of members in every order, every split in two, doubles, strangers.
 //!
-//! With n - m members or more the array opens, is exact, and goes on when the others are back. With fewer it is refused,
-//! clearly, and nothing on any member changes. The order in which members are given means nothing. Two parts that were
-//! both written are refused, and both histories are named. A double or a stranger is left alone and named.
+//! With n - m members or more the array opens, is exact, and goes on when the others are back. With fewer it is
+//! refused, clearly, and nothing on any member changes. The order in which members are given means nothing. Two parts
+//! that were both written are refused, and both histories are named. A double or a stranger is left alone and named.
 
 use super::super::enumerate::Expected;
 use super::super::rng::Rng;

@@ -2,8 +2,8 @@
 //!
 //! Blocks of one member may be damaged in any number; blocks of several as long as no row has more bad blocks than it
 //! tolerates (F36). Then the array opens, every volume is exactly what it was, nothing is said to be lost, no error is
-//! charged to a member that is sound; a scrub heals, and says so only if there was something; a second one finds nothing;
-//! and after it any m members may be lost.
+//! charged to a member that is sound; a scrub heals, and says so only if there was something; a second one finds
+//! nothing; and after it any m members may be lost.
 
 use super::super::media::Image;
 use super::super::rng::Rng;

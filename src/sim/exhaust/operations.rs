@@ -1,14 +1,14 @@
 //! The n-th operation of a member fails, for every n of a workload: once, or that and all after it.
 //!
-//! On as many members as are tolerated every call must succeed, but for the making of an array, which needs all of them,
-//! and the replacement by a member that fails. On more, calls may fail with what they then say; whatever is read is
-//! right all the same. In both cases the process then dies, or the power fails, the members are well again, and the array
-//! opens with every volume a prefix of its history that has everything that was flushed; it becomes whole, says so, and
-//! any m members may be lost.
+//! On as many members as are tolerated every call must succeed, but for the making of an array, which needs all of
+//! them, and the replacement by a member that fails. On more, calls may fail with what they then say; whatever is read
+//! is right all the same. In both cases the process then dies, or the power fails, the members are well again, and the
+//! array opens with every volume a prefix of its history that has everything that was flushed; it becomes whole, says
+//! so, and any m members may be lost.
 //!
-//! What this does not have: reads that fail on more members than are tolerated while the array is opened. What cannot be
-//! read then is taken for what is not there: a record for the log's end, a superblock for an older one. And where both a
-//! member and the one that takes another's place fail, the array may be left for reading only.
+//! What this does not have: reads that fail on more members than are tolerated while the array is opened. What cannot
+//! be read then is taken for what is not there: a record for the log's end, a superblock for an older one. And where
+//! both a member and the one that takes another's place fail, the array may be left for reading only.
 
 use super::super::enumerate::Expected;
 use super::phases::{Phase, Played};

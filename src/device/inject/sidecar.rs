@@ -2,8 +2,8 @@
 //!
 //! The file of `disk0` is `disk0.inject`, that of a block device `/dev/sdb` is `/dev/sdb.inject`, which is gone at the
 //! next boot. Symbolic links are followed first: a member has one such file, whichever of them leads to it. Lines are
-//! as [`Fault`] is written; those that begin with `#`, and empty ones, are for people. Read strictly: whoever asked for a
-//! fault must not wait for it in vain, nor get another. Who moves or renames a member takes the file along.
+//! as [`Fault`] is written; those that begin with `#`, and empty ones, are for people. Read strictly: whoever asked for
+//! a fault must not wait for it in vain, nor get another. Who moves or renames a member takes the file along.
 
 use super::Fault;
 use std::ffi::OsString;

@@ -7,6 +7,7 @@
 
 use crate::limits::{CHUNK_BLOCKS_MAX, CHUNKS_MAX, RING_BYTES, RING_SLOTS, SLOT_BYTES};
 use crate::types::{BLOCK_U64, Chunk, Row};
+use crate::zoo::{Bug, planted};
 
 /// Chunks of an array beyond which [`default_chunk_blocks`] chooses larger ones.
 const CHUNKS_PREFERRED: u64 = 1 << 17;
@@ -59,7 +60,8 @@ pub fn ring_offsets(len_bytes: u64) -> (u64, u64) {
 /// Successive commits take successive slots.
 pub fn slot_offset(ring_start: u64, commit: u64) -> u64 {
     const { assert!(SLOT_BYTES as u64 * RING_SLOTS <= RING_BYTES) };
-    ring_start + commit % RING_SLOTS * SLOT_BYTES as u64
+    let slot = if planted(Bug::RingStuck) { 0 } else { commit % RING_SLOTS };
+    ring_start + slot * SLOT_BYTES as u64
 }
 
 /// The chunk size, in blocks, for a new array of members of these sizes in bytes: 1 MiB, less (down to

@@ -22,6 +22,7 @@ use crate::format::tables::{ColumnState, SegmentRecord, Tombstone, VolumeRecord}
 use crate::map::{MapUpdate, Tree, Volume};
 use crate::space::Purpose;
 use crate::types::{Number, Pointer, SegmentId, VolumeId};
+use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Leaves that one checkpoint empties for long trims.
@@ -118,7 +119,7 @@ impl Core {
 
     /// Freezes what the checkpoint covers. An attempt that failed left its cut behind: it is taken again.
     fn cut(&self) -> Cut {
-        if let Some(cut) = self.cut.with(|cut| cut.clone()) {
+        if let Some(cut) = self.cut.with(|cut| cut.clone()).filter(|_| !planted(Bug::CutForgotten)) {
             return cut;
         }
         let volumes = self.catalog.with(|catalog| {
@@ -147,6 +148,9 @@ impl Core {
     }
 
     fn revert(&self, applied: &[Counts]) {
+        if planted(Bug::CountsKept) {
+            return;
+        }
         self.stripes.space.with(|space| {
             for counts in applied {
                 let back: Counts = counts.iter().map(|(id, change)| (*id, -change)).collect();
@@ -187,7 +191,7 @@ impl Core {
                 return Err(error);
             }
         };
-        if !self.stripes.flush().await {
+        if !planted(Bug::SwapCommits) && !self.stripes.flush().await {
             self.revert(&applied);
             return Err(Error::io("a member failed under a checkpoint"));
         }
@@ -207,7 +211,7 @@ impl Core {
         });
         let checkpoint = Checkpoint {
             generation,
-            nonce: self.nonce,
+            nonce: if planted(Bug::NonceStale) { last.nonce } else { self.nonce },
             next_segment: cut.next,
             next_sequence: self.log.with(|log| log.next_sequence()),
             next_volume: self.catalog.with(|catalog| catalog.next),
@@ -268,7 +272,9 @@ impl Core {
                 break;
             }
             // The next merge reads the pages of this one: they must be on the members.
-            sink.finish().await?;
+            if !planted(Bug::PagesUnwritten) {
+                sink.finish().await?;
+            }
             let range = (Key(stone.lba.0, 0), Key(stone.lba.0 + stone.blocks, 0));
             let tree = Tree::new(self, tree_id, merged.root);
             let (root, rest) =
@@ -318,7 +324,9 @@ impl Core {
                     return None;
                 }
                 // A volume that is younger than the cut has no history in it.
-                let (number, blocks) = cut.volumes.get(&id).copied().unwrap_or((Number(0), volume.blocks));
+                let then = cut.volumes.get(&id).copied().unwrap_or((Number(0), volume.blocks));
+                let now = (volume.durable, volume.durable_blocks);
+                let (number, blocks) = if planted(Bug::CutLate) { now } else { then };
                 Some(VolumeRecord {
                     id,
                     name: volume.name.clone(),
@@ -402,7 +410,8 @@ impl Core {
             } else {
                 let counted = applied.iter().flat_map(|counts| counts.keys().copied());
                 let dirty = metadata.map(|(id, _)| id).filter(|id| space.dirty().contains(id));
-                cut.dirty.iter().copied().chain(counted).chain(dirty).chain(freed.iter().copied()).collect()
+                let new = cut.dirty.iter().copied().filter(|_| !planted(Bug::DirtyForgotten));
+                new.chain(counted).chain(dirty).chain(freed.iter().copied()).collect()
             };
             let mut updates: BTreeMap<Key, Option<Value>> = BTreeMap::new();
             for id in changed {
@@ -416,7 +425,9 @@ impl Core {
                 } else if !later {
                     let mut record = segment.record(id);
                     if let Some(then) = cut.segments.get(&id) {
-                        record.rows = then.rows;
+                        if !planted(Bug::RowsOfLater) {
+                            record.rows = then.rows;
+                        }
                         record.sealed = false;
                     }
                     updates.extend(record.entries().into_iter().map(|(key, value)| (key, Some(value))));
@@ -496,6 +507,7 @@ impl Core {
             frozen.pointers().map(|pointer| pointer.place.segment).collect()
         });
         self.cut.with(|cut| *cut = None);
+        self.recovered.with(BTreeSet::clear);
         self.touches.with(|left| {
             for (tree, done) in touches {
                 if let Some(keys) = left.get_mut(&tree) {

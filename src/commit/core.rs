@@ -13,6 +13,8 @@ use crate::runtime::{Env, Owned, Signal};
 use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
+use crate::zoo::{Bug, planted};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Limits that are stated at open (rule 11).
@@ -106,6 +108,8 @@ pub struct Core {
     pub(super) moves: Owned<Moves>,
     /// Pages that the next checkpoint writes anew.
     pub(super) touches: Owned<Touches>,
+    /// Segments that the log had entered when the array was opened, until the checkpoint of the opening is durable.
+    pub(super) recovered: Owned<BTreeSet<SegmentId>>,
     /// What the checkpoint being written covers; kept when an attempt fails.
     pub(super) cut: Owned<Option<Cut>>,
     pub(super) read_only: bool,
@@ -205,6 +209,9 @@ impl Core {
 
     /// Remembers that a block is lost.
     pub(crate) fn note_loss(&self, volume: VolumeId, lba: Lba) {
+        if planted(Bug::LossUnlisted) {
+            return;
+        }
         let cause = DamageCause::BeyondTolerance;
         let time = self.env.clock.wall_seconds();
         let record = DamageRecord { volume, lba, blocks: 1, cause, time };

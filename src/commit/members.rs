@@ -12,6 +12,7 @@ use crate::layout::Geometry;
 use crate::limits::CHUNKS_MAX;
 use crate::pool::{Candidate, new_member};
 use crate::types::{SegmentId, Slot, Uuid};
+use crate::zoo::{Bug, planted};
 use std::collections::BTreeSet;
 
 /// The fewest chunks of a member.
@@ -111,12 +112,10 @@ impl Core {
     /// checkpoint says. Returns those that still leave.
     pub(crate) async fn remove_left(&self) -> Result<Vec<Slot>> {
         let _turn = self.turn().await;
-        let (gone, stay): (Vec<Slot>, Vec<Slot>) = self
-            .stripes
-            .pool
-            .leaving()
-            .into_iter()
-            .partition(|slot| self.stripes.space.with(|space| space.is_empty(*slot)));
+        let (gone, stay): (Vec<Slot>, Vec<Slot>) =
+            self.stripes.pool.leaving().into_iter().partition(|slot| {
+                planted(Bug::LeftTooEarly) || self.stripes.space.with(|space| space.is_empty(*slot))
+            });
         let devices: Vec<_> = gone.iter().filter_map(|slot| self.stripes.pool.remove(*slot)).collect();
         if !gone.is_empty() {
             match self.stripes.pool.publish(None).await {
@@ -173,8 +172,10 @@ impl Core {
         change()?;
         self.stripes.pool.settle().await?;
         self.sync_members();
-        let given_up = self.log.with(|log| log.start_over());
-        self.give_up(given_up);
+        if !planted(Bug::StartOverForgotten) {
+            let given_up = self.log.with(|log| log.start_over());
+            self.give_up(given_up);
+        }
         self.give_up(self.cancel_moves());
         self.abandon_streams();
         self.note_change();
@@ -184,7 +185,12 @@ impl Core {
     /// New segments go to the members in use, and to no others.
     pub(super) fn sync_members(&self) {
         let active: BTreeSet<Slot> = self.stripes.pool.active().into_iter().map(|(slot, _)| slot).collect();
-        self.stripes.space.with(|space| space.keep_active(&active));
+        let recovered = self.recovered.with(|recovered| recovered.clone());
+        self.stripes.space.with(|space| {
+            space.keep_active(&active);
+            // What recovery has written to a member that failed before it was durable may be missing there.
+            recovered.into_iter().for_each(|id| space.doubt_absent(id));
+        });
     }
 
     /// Nothing more goes to these segments, and what was taken of them but not applied is dead.

@@ -28,6 +28,7 @@ use crate::runtime::{Env, Owned, Signal, join_all};
 use crate::space::{Purpose, Segment, Space};
 use crate::stripe::{Stripes, View};
 use crate::types::{Epoch, Lba, Nonce, Number, Row, Scheme, SegmentId, Slot, Uuid, VolumeId};
+use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -206,6 +207,9 @@ pub async fn open(
     }
     core.load().await?;
     if !options.read_only {
+        if core.stripes.pool.has_suspects() {
+            core.evict().await?;
+        }
         core.checkpoint().await.map_err(|error| error.context("committing what the log said"))?;
         if options.upkeep != Upkeep::Nothing {
             core.take_back_recognised().await?;
@@ -256,7 +260,10 @@ pub(super) fn assemble(
     let config = options.config;
     let cache = usize::try_from(config.map_cache).unwrap_or(usize::MAX);
     Ok(Arc::new(Core {
-        nonce: Nonce(env.entropy.next_u64()),
+        nonce: Nonce(match planted(Bug::ElectByTime) {
+            true => env.clock.wall_seconds(),
+            false => env.entropy.next_u64(),
+        }),
         stripes: Stripes::new(env.clone(), pool, space, !options.read_only),
         env,
         log: Owned::new(Log::new(newest.checkpoint.next_sequence)),
@@ -264,6 +271,7 @@ pub(super) fn assemble(
         cache: Owned::new(PageCache::new(cache)),
         progress: Owned::new(Progress::default()),
         meta: Owned::new(Default::default()),
+        recovered: Owned::default(),
         cut: Owned::new(None),
         changed: Signal::new(),
         reformed: Signal::new(),
@@ -389,6 +397,7 @@ impl Core {
             for id in replayed.entered.keys() {
                 space.doubt_absent(*id);
             }
+            self.recovered.with(|recovered| recovered.extend(replayed.entered.keys()));
             for id in listed {
                 space.touch(id);
             }

@@ -2,6 +2,7 @@
 
 use super::{Aligned, Device, DeviceError};
 use crate::types::BLOCK;
+use crate::zoo::{Bug, planted};
 use bytes::{Buf, Bytes};
 
 /// Operations in a row that complete no further block before a device counts as broken.
@@ -82,6 +83,9 @@ pub async fn write_full(device: &dyn Device, offset: u64, mut pieces: Vec<Bytes>
     while !progress.is_done() {
         let written = device.write(progress.position()?, pieces.clone()).await?;
         let counted = progress.advance(written)?;
+        if planted(Bug::ShortWriteTaken) {
+            break;
+        }
         skip(&mut pieces, counted);
     }
     Ok(())
@@ -89,6 +93,10 @@ pub async fn write_full(device: &dyn Device, offset: u64, mut pieces: Vec<Bytes>
 
 /// Takes the first `bytes` off the pieces.
 fn skip(pieces: &mut Vec<Bytes>, mut bytes: usize) {
+    if planted(Bug::ShortWriteRestarts) {
+        let all: usize = pieces.iter().map(Bytes::len).sum();
+        return cut(pieces, all - bytes);
+    }
     pieces.retain_mut(|piece| {
         let taken = bytes.min(piece.len());
         piece.advance(taken);
@@ -96,6 +104,15 @@ fn skip(pieces: &mut Vec<Bytes>, mut bytes: usize) {
         !piece.is_empty()
     });
     debug_assert_eq!(bytes, 0, "more was written than there is");
+}
+
+/// Keeps the first `bytes` of the pieces.
+fn cut(pieces: &mut Vec<Bytes>, mut bytes: usize) {
+    pieces.retain_mut(|piece| {
+        piece.truncate(bytes);
+        bytes -= piece.len();
+        !piece.is_empty()
+    });
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::edits::{EditId, Edits};
 use crate::format::record::Change;
 use crate::map::Claim;
 use crate::types::{Lba, Number, Pointer, Scheme, SegmentId, Sequence, VolumeId};
+use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -117,7 +118,9 @@ impl Log {
         open.claim(volume, claim);
         let after = open.bytes();
         self.bytes = self.bytes + after - before;
-        *self.claimed.entry(scheme).or_default() += claim.blocks;
+        if !planted(Bug::ClaimForgotten) {
+            *self.claimed.entry(scheme).or_default() += claim.blocks;
+        }
     }
 
     /// Accepts a change.
@@ -183,7 +186,9 @@ impl Log {
     pub fn get(&self, scheme: Scheme, volume: VolumeId, lba: Lba) -> Option<Buffered> {
         let stream = self.streams.get(&scheme)?;
         let sealed = stream.queue.iter().rev().map(|queued| queued.batch.as_ref());
-        std::iter::once(&stream.open).chain(sealed).find_map(|batch| batch.get(volume, lba))
+        let mut states =
+            std::iter::once(&stream.open).chain(sealed).filter_map(|batch| batch.get(volume, lba));
+        if planted(Bug::OldestBuffered) { states.last() } else { states.next() }
     }
 
     /// The oldest sealed batch that nobody writes yet.
@@ -254,6 +259,9 @@ impl Log {
             for queued in stream.queue.iter_mut().filter(|queued| ids.contains(&queued.id)) {
                 assert!(queued.stage >= Stage::Written);
                 queued.stage = Stage::Durable;
+            }
+            if planted(Bug::BatchesSwapped) {
+                stream.queue.make_contiguous().sort_by_key(|queued| queued.stage != Stage::Durable);
             }
             while let Some(queued) = stream.queue.pop_front_if(|queued| queued.stage == Stage::Durable) {
                 self.bytes -= queued.batch.bytes();

@@ -6,7 +6,7 @@
 //! Data is read only behind the durable numbers, where torn and rotten look alike.
 
 use crate::error::Result;
-use crate::format::record::{Change, HeaderPart, Owner, Record};
+use crate::format::record::{Change, HeaderPart, Interval, Owner, Record};
 use crate::format::superblock::{Checkpoint, ChunkAddress};
 use crate::runtime::join_all;
 use crate::stripe::{Found, Stripes, View};
@@ -98,7 +98,7 @@ impl Group {
 
     fn is_complete(&self) -> bool {
         let (first, last) = self.last().group;
-        self.records.len() as u64 == last.0 - first.0 + 1
+        self.records.len() as u64 == last.0 - first.0 + 1 || planted(Bug::GroupIncomplete)
     }
 }
 
@@ -238,7 +238,7 @@ fn began_here(stripes: &Stripes, part: &HeaderPart, address: ChunkAddress, check
         && record.nonce == checkpoint.nonce
         && record.row == Row(0)
         // A chunk may still hold what this opening wrote to it before the checkpoint that freed it.
-        && record.segment >= checkpoint.next_segment
+        && (record.segment >= checkpoint.next_segment || planted(Bug::FreedReplayed))
         && record.columns[usize::from(part.column.0)] == Some(address)
 }
 
@@ -260,7 +260,12 @@ async fn follow(
     loop {
         let mut next = None;
         for (index, group) in groups.iter_mut().enumerate() {
-            let Some(interval) = intervals(group).filter(|interval| interval.after == at) else { continue };
+            let follows =
+                |interval: &Interval| interval.after == at || planted(Bug::GapIgnored) && interval.after > at;
+            let Some(interval) = intervals(group).filter(follows) else { continue };
+            if interval.through > durable && planted(Bug::CutEarly) {
+                continue;
+            }
             if opening.is_some_and(|opening| !opening.precedes(group.last())) {
                 continue;
             }
@@ -298,7 +303,7 @@ async fn is_whole(stripes: &Stripes, group: &mut Group, check_data: bool) -> Res
     if !group.is_complete() {
         return Ok(false);
     }
-    if !check_data {
+    if !check_data || planted(Bug::TornTaken) {
         return Ok(true);
     }
     if let Some(known) = group.whole {
@@ -341,7 +346,7 @@ pub fn places(segment: SegmentId, record: &Record) -> impl Iterator<Item = (Owne
 fn chapter(group: &Group, volume: VolumeId, through: Number) -> Chapter {
     let of_volume = |change: &&Change| match change {
         Change::Trim { volume: other, .. } => *other == volume && !planted(Bug::TrimForgotten),
-        Change::Resize { volume: other, .. } => *other == volume,
+        Change::Resize { volume: other, .. } => *other == volume && !planted(Bug::ResizeForgotten),
     };
     let changes = group.last().changes.iter().filter(of_volume).cloned().collect();
     let mut blocks = Vec::new();

@@ -14,6 +14,7 @@ use crate::runtime::join_all;
 use crate::space::Lacking;
 use crate::stripe::{Refill, Refilled};
 use crate::types::{BLOCK_U64, Column, SegmentId};
+use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +208,8 @@ impl Rebuild<'_> {
     async fn adopt(&mut self, lacking: &Lacking, refills: &[Refill], refilled: &Refilled) -> Result<bool> {
         let lost = losses(self.core, &refilled.at_risk).await?;
         let stripes = self.core.stripes();
-        if lost > 0 && self.may_return(lacking) {
+        let is_short = self.is_short(lacking) && !planted(Bug::ShortAdopted);
+        if (lost > 0 || is_short) && self.may_return(lacking) {
             return Ok(false);
         }
         self.done.lost += lost;
@@ -227,17 +229,28 @@ impl Rebuild<'_> {
         Ok(adopted)
     }
 
+    /// Whether too few of a segment's columns can be read to make any of the others: then not even its headers may be
+    /// left to say what is lost.
+    fn is_short(&self, lacking: &Lacking) -> bool {
+        let stripes = self.core.stripes();
+        stripes.space.with(|space| {
+            space.get(lacking.segment).is_some_and(|segment| {
+                let readable = segment.chunks().filter(|at| stripes.pool.reader(at.slot).is_some());
+                readable.count() < usize::from(segment.scheme.k())
+            })
+        })
+    }
+
     /// Whether a column is on a member that is out of use and may come back with what is missing now.
     fn may_return(&self, lacking: &Lacking) -> bool {
         let superblock = self.core.stripes().pool.superblock();
         self.core.stripes().space.with(|space| {
             let Some(segment) = space.get(lacking.segment) else { return false };
-            lacking.columns.iter().any(|column| match segment.columns[usize::from(column.0)] {
-                ColumnState::Complete(at) => {
-                    superblock.members[usize::from(at.slot.0)].state == MemberState::Out
-                }
-                ColumnState::Partial(_) | ColumnState::Absent => false,
-            })
+            let columns = lacking.columns.iter().map(|column| segment.columns[usize::from(column.0)]);
+            // A doubted one may have what is missing as well.
+            columns
+                .filter_map(|state| state.address())
+                .any(|at| superblock.members[usize::from(at.slot.0)].state == MemberState::Out)
         })
     }
 

@@ -11,6 +11,7 @@ use crate::format::superblock::Root;
 use crate::format::tables::{DamageRecord, Tombstone, VolumeRecord};
 use crate::limits::{NAME_BYTES_MAX, TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, VOLUMES_MAX};
 use crate::types::{Lba, Number, Place, Pointer, Scheme, VolumeId};
+use crate::zoo::{Bug, planted};
 use std::collections::BTreeMap;
 
 /// A volume.
@@ -205,13 +206,17 @@ impl Catalog {
     /// A write enters the map. Returns the pointer that it replaces in the overlay.
     pub fn write(&mut self, id: VolumeId, lba: Lba, birth: Number, pointer: Pointer) -> Option<Pointer> {
         self.moving.remove(&(id, lba));
-        self.damage.mend(id, lba, 1);
+        if !planted(Bug::DamageKept) {
+            self.damage.mend(id, lba, 1);
+        }
         self.active.insert(id, lba, birth, pointer)
     }
 
     /// A trim enters the map. Returns the pointers that it drops from the overlay.
     pub fn trim(&mut self, id: VolumeId, number: Number, lba: Lba, blocks: u64) -> Vec<Pointer> {
-        self.forget_moves((id, lba), (id, lba.plus(blocks)));
+        if !planted(Bug::TrimSparesMoves) {
+            self.forget_moves((id, lba), (id, lba.plus(blocks)));
+        }
         self.damage.mend(id, lba, blocks);
         self.active.trim(id, number, lba, blocks)
     }
@@ -309,7 +314,11 @@ impl Catalog {
 
     /// What is known of a block, as of the newest durable number.
     pub fn lookup(&self, id: VolumeId, lba: Lba) -> Known {
-        for overlay in [&self.active, &self.frozen] {
+        let mut overlays = [&self.active, &self.frozen];
+        if planted(Bug::FrozenFirst) {
+            overlays.reverse();
+        }
+        for overlay in overlays {
             if let Some(update) = overlay.get(id, lba) {
                 return update.pointer.map_or(Known::Hole, |pointer| Known::At(pointer, update.birth));
             }

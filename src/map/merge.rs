@@ -23,6 +23,7 @@ use crate::format::superblock::Root;
 use crate::map::edit::{Batch, Edit, MapBatch, MapUpdate, Removal, Step, Touching};
 use crate::map::tree::{LEVELS_MAX, Link, PageSink, PageSource, Tree};
 use crate::types::Pointer;
+use crate::zoo::{Bug, planted};
 use std::sync::Arc;
 
 impl<S: PageSource> Tree<'_, S> {
@@ -270,7 +271,8 @@ where
             if matches!(step, Step::Keep | Step::Remove | Step::Replace(..)) {
                 at += 1;
             }
-            if let (true, Some(entry)) = (opened, new) {
+            let drops = planted(Bug::MergeDropsLast) && old.is_none() && at > 0;
+            if let (true, Some(entry)) = (opened && !drops, new) {
                 self.runs[0].entries.push(entry);
                 self.relieve(0).await?;
             }

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, PastEpoch, Superblock};
 use crate::layout::Geometry;
 use crate::types::{Epoch, Slot, Uuid};
+use crate::zoo::{Bug, planted};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -74,11 +75,15 @@ pub(super) fn count(superblock: &Superblock) -> usize {
 
 /// n - m, of the members that were not removed or replaced.
 pub(super) fn quorum(superblock: &Superblock) -> usize {
-    count(superblock).saturating_sub(usize::from(superblock.meta_scheme.m())).max(1)
+    let spared = usize::from(superblock.meta_scheme.m()) + usize::from(planted(Bug::QuorumOff));
+    count(superblock).saturating_sub(spared).max(1)
 }
 
 fn age(superblock: &Superblock) -> (Epoch, u64) {
-    (superblock.epoch, superblock.commit)
+    if planted(Bug::ElectByTime) {
+        return (Epoch(superblock.nonce.0), superblock.commit);
+    }
+    (superblock.epoch, if planted(Bug::ElectByEpoch) { 0 } else { superblock.commit })
 }
 
 fn own_uuid(superblock: &Superblock) -> Option<Uuid> {

@@ -12,6 +12,7 @@ use crate::format::superblock::{Checkpoint, MemberRecord, MemberState, PastEpoch
 use crate::limits::{HISTORY_MAX, PATH_BYTES_MAX};
 use crate::runtime::{Owned, join_all};
 use crate::types::{Epoch, Nonce, Scheme, Slot, Uuid};
+use crate::zoo::{Bug, planted};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -336,7 +337,9 @@ impl State {
 
     pub(super) fn raise_epoch(&mut self) {
         let past = PastEpoch { epoch: self.superblock.epoch, nonce: self.superblock.nonce };
-        self.superblock.history.insert(0, past);
+        if !planted(Bug::HistoryForgotten) {
+            self.superblock.history.insert(0, past);
+        }
         self.superblock.history.truncate(HISTORY_MAX);
         self.superblock.epoch = Epoch(self.superblock.epoch.0 + 1);
     }

@@ -1,102 +1,144 @@
-//! What the members hold, looked at from outside once everything is healed: each row is a codeword of the golden
-//! code and sums to its witnesses. The code is maximum distance separable (any k columns of a codeword give all
-//! others), so a row that is a codeword reads the same through every k of its columns.
+//! What the engine says of redundancy and room, held against the members and counted from the ground up.
+//!
+//! Reads prove that data is there, and say nothing of the redundancy that they did not need. So what the engine calls
+//! whole is looked at on the members, behind its back: each header and each block of each row in which anything lives,
+//! parity too. Such a row sums to its witnesses and is a codeword of the golden code. The code is maximum distance
+//! separable (any k columns of a codeword give all others), so it reads the same through every k of its columns.
 
 use super::disk::SimDisk;
 use super::run::{Checked, Life, Run};
-use super::upkeep::slot_of;
 use crate::checksum::witness;
-use crate::format::record::Record;
-use crate::format::superblock::{ChunkAddress, MemberState};
+use crate::format::record::{Expected, HeaderPart, Record};
+use crate::format::superblock::{ChunkAddress, MemberState, Superblock};
 use crate::layout::Geometry;
+use crate::pool::read_rings;
 use crate::stripe::{Found, View};
-use crate::types::{BLOCK, Column, Row, Scheme, SegmentId, Slot};
+use crate::types::{BLOCK, Column, Lba, Row, Scheme, SegmentId, Slot};
 use crate::volume::Shard;
 use reed_solomon_erasure::galois_8::ReedSolomon;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The members, without the engine.
-struct Members {
-    disks: BTreeMap<Slot, SimDisk>,
-    geometry: Geometry,
+/// Rows in which blocks live, by the records that they belong to.
+type Rows = BTreeMap<(SegmentId, Row), BTreeSet<Row>>;
+
+/// The members behind the engine's back.
+struct Media {
+    disks: Vec<SimDisk>,
+    superblock: Superblock,
 }
 
-impl Members {
-    fn read(&self, address: ChunkAddress, row: Row) -> Option<Vec<u8>> {
-        let disk = self.disks.get(&address.slot).filter(|disk| !disk.is_gone())?;
-        Some(disk.peek(self.geometry.byte_offset(address.chunk, row), BLOCK))
+impl Media {
+    fn peek(&self, at: ChunkAddress, row: Row) -> Result<Vec<u8>, String> {
+        let member = &self.superblock.members[usize::from(at.slot.0)];
+        let disk = self.disks.iter().zip(0..).find(|(_, index)| member.path == format!("disk{index}"));
+        let (disk, _) = disk.ok_or_else(|| format!("member {} is on no disk", at.slot))?;
+        let geometry = Geometry { chunk_blocks: self.superblock.chunk_blocks };
+        Ok(disk.peek(geometry.byte_offset(at.chunk, row), BLOCK))
+    }
+
+    /// What a row of a record lacks on the members.
+    fn defect(&self, view: &View, record: &Record, row: Row) -> Result<(), String> {
+        let mut blocks = Vec::new();
+        for column in view.scheme.columns() {
+            let name = |what: &str| {
+                format!("{what} in column {column}, row {row} of segment {} ({})", view.segment, view.scheme)
+            };
+            let at = view.columns[usize::from(column.0)].ok_or_else(|| name("nothing"))?;
+            let block = self.peek(at, row)?;
+            if row == record.row {
+                self.check_header(view, record, column, &block).map_err(|what| name(&what))?;
+            } else {
+                let behind = u8::try_from(row.0 - record.row.0 - 1).expect("a record's row");
+                if witness(&block) != record.witness(behind, column) {
+                    return Err(name("a wrong block"));
+                }
+            }
+            blocks.push(block);
+        }
+        if row != record.row && !is_codeword(view.scheme, &blocks) {
+            return Err(format!("no codeword in row {row} of segment {} ({})", view.segment, view.scheme));
+        }
+        Ok(())
+    }
+
+    fn check_header(&self, view: &View, record: &Record, column: Column, block: &[u8]) -> Result<(), String> {
+        let (array, segment) = (self.superblock.array, view.segment);
+        let expected = Expected { array, segment, column, row: record.row };
+        let part = HeaderPart::decode(block, Some(expected)).map_err(|error| error.to_string())?;
+        let at = usize::from(column.0);
+        match part.record.sequence == record.sequence && part.record.columns[at] == view.columns[at] {
+            true => Ok(()),
+            false => Err("another header".into()),
+        }
     }
 }
 
 impl Run {
-    /// Looks at every row of every segment that has all its columns. For when nobody writes, and everything was
-    /// scrubbed.
+    /// Nothing lacks redundancy, says the engine: then every row in which a block of a volume lives has all its
+    /// columns, and every column its headers.
     pub(super) fn audit(&mut self, life: &Life) -> Checked<()> {
         let shard = life.shard.clone().expect("opened");
-        while self.hub.pending() > 0 && self.hub.step() {
-            life.executor.run_until_stalled();
-        }
-        // Those that failed or leave are not written any more, so nothing on them is healed.
-        let active = |index: &usize| {
-            let (slot, state) = slot_of(&shard, *index)?;
-            (state == MemberState::Active).then(|| (slot, self.disks[*index].clone()))
-        };
-        let disks = self.members.iter().filter_map(active).collect();
-        let members = Members { disks, geometry: Geometry { chunk_blocks: self.chunk_blocks } };
-        let space = &shard.core().stripes().space;
-        let segments: Vec<SegmentId> = space.with(|space| space.iter().map(|(id, _)| id).collect());
-        for segment in segments {
-            // The cleaner may have freed it by now.
-            let Ok(view) = shard.core().stripes().view(segment) else { continue };
-            self.audit_segment(life, &shard, &view, &members)?;
-        }
-        Ok(())
-    }
-
-    fn audit_segment(&mut self, life: &Life, shard: &Shard, view: &View, members: &Members) -> Checked<()> {
-        let rows =
-            shard.core().stripes().space.with(|space| space.get(view.segment).map_or(0, |found| found.rows));
-        let mut row = Row(0);
-        while row.0 < rows {
-            let (handle, at) = (shard.clone(), view.clone());
-            let found =
-                self.finish(life, async move { handle.core().stripes().find_record(&at, row, None).await })?;
-            row = match found {
-                Found::Record(record) => {
-                    self.audit_record(view, &record, members)?;
-                    row.plus(u16::from(record.rows) + 1)
+        let (handle, volumes) = (shard.clone(), self.shared.with(|shared| shared.sizes()));
+        let rows = self.finish(life, async move {
+            let mut rows = Rows::new();
+            for (id, blocks) in volumes {
+                for at in 0..blocks {
+                    let Some(pointer) = handle.locate(id, Lba(at)).await? else { continue };
+                    let header = pointer.header_row();
+                    let living = rows.entry((pointer.place.segment, header)).or_default();
+                    living.extend([header, pointer.place.row]);
                 }
-                Found::Broken { rows } => row.plus(u16::from(rows) + 1),
-                Found::Nothing => row.plus(1),
-            };
-        }
-        Ok(())
-    }
-
-    fn audit_record(&mut self, view: &View, record: &Record, members: &Members) -> Checked<()> {
-        for row in 0..record.rows {
-            let at = record.row.plus(1 + u16::from(row));
-            let read = |address: &Option<ChunkAddress>| members.read((*address)?, at);
-            // What is not there was not rebuilt for want of room or members.
-            let Some(blocks) = view.columns.iter().map(read).collect::<Option<Vec<_>>>() else { continue };
-            let is_good =
-                |column: &Column| witness(&blocks[usize::from(column.0)]) == record.witness(row, *column);
-            let good = view.scheme.columns().filter(is_good).count();
-            if good < view.scheme.k().into() {
-                // A crash tore the record, and nothing points to it: what is lost was found by the reads before.
+            }
+            Ok::<Rows, crate::error::Error>(rows)
+        })?;
+        let media = Media { disks: self.disks.clone(), superblock: shard.core().stripes().pool.superblock() };
+        for ((segment, header), living) in rows.map_err(|error| format!("audit: {error}"))? {
+            // The cleaner may have emptied it meanwhile.
+            let Ok(view) = shard.core().stripes().view(segment) else { continue };
+            let (handle, seen) = (shard.clone(), view.clone());
+            let found = self.finish(life, async move {
+                let stripes = handle.core().stripes();
+                stripes.find_record(&seen, header, None).await
+            })?;
+            if shard.core().stripes().view(segment).ok() != Some(view.clone()) {
                 continue;
             }
-            if good < blocks.len() {
-                return Err(format!(
-                    "audit: {} blocks of row {at} of segment {} do not sum to their witnesses",
-                    blocks.len() - good,
-                    view.segment
-                ));
+            let Found::Record(record) = found else {
+                return Err(format!("audit: row {header} of segment {segment} has no record"));
+            };
+            for row in living {
+                media
+                    .defect(&view, &record, row)
+                    .map_err(|what| format!("audit: the array is whole, and has {what}"))?;
+                self.count("audited row", 1);
             }
-            if !is_codeword(view.scheme, &blocks) {
-                return Err(format!("audit: row {at} of segment {} is no codeword", view.segment));
+        }
+        Ok(())
+    }
+
+    /// After a close each member in use has the newest superblock in both of its rings.
+    pub(super) fn check_rings(&mut self) -> Checked<()> {
+        let life = self.life();
+        let mut found = Vec::new();
+        for index in self.members.clone() {
+            let disk = self.disks[index].clone();
+            if !disk.is_gone() {
+                let rings = self.finish(&life, async move { read_rings(&disk).await })?;
+                found.push((format!("disk{index}"), rings));
             }
-            self.count("audited row", 1);
+        }
+        let copies = found.iter().flat_map(|(_, rings)| &rings.copies);
+        let newest = copies.max_by_key(|copy| (copy.epoch, copy.commit)).ok_or("no superblock is left")?;
+        for (path, rings) in &found {
+            let is_in_use = newest
+                .members
+                .iter()
+                .any(|member| member.path == *path && member.state == MemberState::Active);
+            let age = |copy: &Superblock| (copy.epoch, copy.commit);
+            let count = rings.copies.iter().filter(|copy| age(copy) == age(newest)).count();
+            if is_in_use && count != 2 {
+                return Err(format!("{path} has {count} copies of the newest superblock"));
+            }
         }
         Ok(())
     }
@@ -110,4 +152,27 @@ fn is_codeword(scheme: Scheme, columns: &[Vec<u8>]) -> bool {
             .expect("the crate takes every scheme with parity")
             .verify(columns)
             .expect("as many columns as the scheme has, all of one block")
+}
+
+/// With the array closed and nothing under way, each chunk is free or in a segment, and what was written is settled.
+pub(super) fn check_room(shard: &Shard) -> Checked<()> {
+    shard.core().stripes().space.with(|space| {
+        let mut taken: BTreeMap<Slot, u32> = BTreeMap::new();
+        for (id, segment) in space.iter() {
+            segment.chunks().for_each(|at| *taken.entry(at.slot).or_default() += 1);
+            if segment.sealed && !segment.is_settled() {
+                return Err(format!(
+                    "segment {id} waits for rows that nobody writes: it is never free again"
+                ));
+            }
+        }
+        let slots = (0u8..).map(Slot).take(shard.core().stripes().pool.superblock().members.len());
+        for slot in slots {
+            let (used, known) = (space.used_chunks(slot), taken.get(&slot).copied().unwrap_or(0));
+            if used != known {
+                return Err(format!("{used} chunks of member {slot} are taken, {known} are in segments"));
+            }
+        }
+        Ok(())
+    })
 }

@@ -11,7 +11,7 @@ use crate::runtime::Owned;
 use crate::types::{BLOCK_U64, Lba, SECTOR_U64, Scheme, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What all clients of a run share.
@@ -21,6 +21,8 @@ pub struct Shared {
     pub volumes: BTreeMap<VolumeId, VolumeModel>,
     /// Those of them that are being deleted, or that were deleted in this life: whether that was answered.
     pub dying: BTreeMap<VolumeId, bool>,
+    /// Volumes that were made smaller in this life, or are being: what was asked of their ends may be refused.
+    pub shrunk: BTreeSet<VolumeId>,
     /// Volumes that are being made, or whose making failed: perhaps they are there. By name.
     pub births: BTreeMap<String, (Scheme, u64)>,
     /// Members that faults may strike at once: no volume tolerates fewer.
@@ -172,7 +174,8 @@ impl Client {
             50..57 => self.trim(id, blocks).await,
             57..60 => self.trim_bytes(id, blocks).await,
             60..75 => self.flush(id).await,
-            75..96 => self.read(id, blocks).await,
+            75..94 => self.read(id, blocks).await,
+            94..96 => self.resize(id, blocks).await,
             96..98 => self.checkpoint().await,
             _ if volumes.len() < VOLUMES && self.rng.chance(2, 3) => self.create().await,
             // One stays, so that there is always something to do.
@@ -351,6 +354,23 @@ impl Client {
         });
     }
 
+    async fn resize(&mut self, id: VolumeId, size: u64) {
+        let by = 1 + self.rng.below(size / 8 + 8);
+        let blocks = if self.rng.chance(1, 2) { size + by } else { size.saturating_sub(by).max(1) };
+        // Others may have made it larger by the time that this call is accepted.
+        self.shared.with(|shared| shared.shrunk.insert(id));
+        let outcome = self.shard.resize(id, blocks).await;
+        self.shared.with(|shared| match outcome {
+            Ok(number) => {
+                let volume = shared.volumes.get_mut(&id).expect("volumes stay");
+                if let Err(text) = volume.resized(number, blocks) {
+                    shared.fail(text);
+                }
+            }
+            Err(error) => refusal(shared, Some(id), error.kind(), &format!("resize: {error}")),
+        });
+    }
+
     async fn flush(&mut self, id: VolumeId) {
         let before = self.shared.with(|shared| shared.volumes[&id].issued);
         let outcome = self.shard.flush(id).await;
@@ -405,11 +425,12 @@ pub fn any_scheme(rng: &mut Rng, least: u8, members: usize) -> Scheme {
 }
 
 /// A call that was refused: legal when the array is full, closed, or too few members are left, or when the volume
-/// is gone; a failure otherwise.
+/// is gone or has become smaller; a failure otherwise.
 fn refusal(shared: &mut Shared, id: Option<VolumeId>, kind: Kind, text: &str) {
     match kind {
         Kind::NoSpace => {}
         Kind::NotFound if id.is_some_and(|id| shared.dying.contains_key(&id)) => {}
+        Kind::Invalid if id.is_some_and(|id| shared.shrunk.contains(&id)) => {}
         Kind::ReadOnly | Kind::Closed => shared.refused += 1,
         _ => shared.fail(text.into()),
     }

@@ -162,7 +162,7 @@ impl Clock for SimHub {
     }
 
     fn wall_seconds(&self) -> u64 {
-        DAWN + self.monotonic().as_secs()
+        DAWN + self.monotonic().as_secs() + self.with(|world| world.skew)
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {

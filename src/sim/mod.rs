@@ -17,6 +17,7 @@
 //! | [`disk`] | the handle of one member: the device port, and hands on its faults |
 
 mod audit;
+mod beyond;
 mod cast;
 pub mod client;
 pub mod disk;

@@ -46,6 +46,8 @@ pub struct VolumeModel {
     pub scheme: Scheme,
     /// Each block's tags, oldest first: the first entry is its state at `base`.
     versions: Vec<Vec<(Number, u64)>>,
+    /// Its sizes, in the same way. What lies beyond is zeros.
+    sizes: Vec<(Number, u64)>,
     /// The number up to which the history is settled.
     base: Number,
     /// The newest number that was given out.
@@ -59,11 +61,11 @@ pub struct VolumeModel {
 impl VolumeModel {
     /// A new volume: all zeros.
     pub fn new(id: VolumeId, scheme: Scheme, blocks: u64) -> VolumeModel {
-        let blocks = usize::try_from(blocks).expect("a simulated volume is small");
         VolumeModel {
             id,
             scheme,
-            versions: vec![vec![(Number(0), ZEROS)]; blocks],
+            versions: vec![vec![(Number(0), ZEROS)]; usize::try_from(blocks).expect("small")],
+            sizes: vec![(Number(0), blocks)],
             base: Number(0),
             issued: Number(0),
             flushed: Number(0),
@@ -117,7 +119,23 @@ impl VolumeModel {
 
     /// Its size.
     pub fn blocks(&self) -> u64 {
-        self.versions.len() as u64
+        newest(&self.sizes, self.issued)
+    }
+
+    /// A new size was accepted under `number`.
+    ///
+    /// # Errors
+    /// When that is not the next number.
+    pub fn resized(&mut self, number: Number, blocks: u64) -> Result<(), String> {
+        self.accepted(number, Lba(0), 0, ZEROS)?;
+        let len = usize::try_from(blocks).expect("small");
+        for versions in self.versions.iter_mut().skip(len) {
+            versions.push((number, ZEROS));
+        }
+        let blank = vec![(self.base, ZEROS)];
+        self.versions.resize(self.versions.len().max(len), blank);
+        self.sizes.push((number, blocks));
+        Ok(())
     }
 
     /// A write (or, with [`ZEROS`], a trim) was accepted under `number`.
@@ -136,9 +154,7 @@ impl VolumeModel {
     }
 
     fn at(&self, lba: u64, number: Number) -> u64 {
-        let versions = &self.versions[usize::try_from(lba).expect("small")];
-        let newest = versions.iter().rev().find(|(born, _)| *born <= number);
-        newest.expect("the oldest version is that of the base").1
+        newest(&self.versions[usize::try_from(lba).expect("small")], number)
     }
 
     /// Checks what a read returned that began when `since` was the newest number.
@@ -168,19 +184,21 @@ impl VolumeModel {
     /// # Errors
     /// What was lost, or what contradicts a prefix.
     pub fn settle(&mut self, data: &[Option<Bytes>]) -> Result<(), String> {
-        let mut tags = Vec::with_capacity(data.len());
+        let mut tags = Vec::with_capacity(self.versions.len() + 1);
         for (at, block) in (0..).zip(data) {
             let tag = self.identify(block.as_deref(), Lba(at));
             tags.push(tag.ok_or_else(|| format!("volume {}: block {at} is nobody's bytes", self.id))?);
         }
-        if tags.len() as u64 != self.blocks() {
-            return Err(format!("volume {}: {} blocks instead of {}", self.id, tags.len(), self.blocks()));
+        if tags.len() > self.versions.len() {
+            return Err(format!("volume {}: {} blocks, and never had as many", self.id, tags.len()));
         }
+        tags.resize(self.versions.len(), ZEROS);
+        tags.push(data.len() as u64);
         let mut steps: BTreeMap<Number, Vec<(usize, u64)>> = BTreeMap::new();
         let mut wrong = 0usize;
         let mut current = Vec::with_capacity(tags.len());
-        for (at, versions) in self.versions.iter().enumerate() {
-            let now = self.at(at as u64, self.flushed);
+        for (at, versions) in self.histories().enumerate() {
+            let now = newest(versions, self.flushed);
             wrong += usize::from(now != tags[at]);
             current.push(now);
             for (born, tag) in versions.iter().filter(|(born, _)| *born > self.flushed) {
@@ -203,7 +221,9 @@ impl VolumeModel {
                 current[at] = tag;
             }
         }
+        let size = tags.pop().expect("just put there");
         self.versions = tags.iter().map(|tag| vec![(number, *tag)]).collect();
+        self.sizes = vec![(number, size)];
         self.base = number;
         Ok(())
     }
@@ -219,7 +239,7 @@ impl VolumeModel {
                 self.id, self.flushed, self.issued
             ));
         }
-        for versions in &mut self.versions {
+        for versions in self.versions.iter_mut().chain([&mut self.sizes]) {
             versions[0].0 = number;
         }
         self.base = number;
@@ -233,6 +253,11 @@ impl VolumeModel {
         (0..self.blocks()).filter(|lba| self.now(*lba) != ZEROS).count() as u64
     }
 
+    /// What happened to each block, and to the size.
+    fn histories(&self) -> impl Iterator<Item = &Vec<(Number, u64)>> {
+        self.versions.iter().chain([&self.sizes])
+    }
+
     /// How many blocks of a range are zeros now or were at some number from `since` on.
     pub fn holes_since(&self, since: Number, lba: Lba, blocks: u64) -> u64 {
         let is_hole = |at: &u64| {
@@ -244,14 +269,18 @@ impl VolumeModel {
     }
 
     fn explain(&self, tags: &[u64]) -> String {
-        let flushed = tags.iter().enumerate().find(|(at, tag)| {
-            let versions = &self.versions[*at];
+        let flushed = tags.iter().zip(self.histories()).enumerate().find(|(_, (tag, versions))| {
             !versions.iter().any(|(born, other)| {
-                other == *tag && (*born > self.flushed || *other == self.at(*at as u64, self.flushed))
+                other == *tag && (*born > self.flushed || *other == newest(versions, self.flushed))
             })
         });
         match flushed {
-            Some((at, tag)) => format!(
+            Some((at, (blocks, sizes))) if at == self.versions.len() => format!(
+                "volume {}: came back with {blocks} blocks, but was flushed with {}",
+                self.id,
+                newest(sizes, self.flushed)
+            ),
+            Some((at, (tag, _))) => format!(
                 "volume {}: block {at} came back as {}, but was flushed as {}",
                 self.id,
                 name(Some(*tag)),
@@ -268,6 +297,12 @@ impl VolumeModel {
     pub fn now(&self, lba: u64) -> u64 {
         self.at(lba, self.issued)
     }
+}
+
+/// The newest of versions up to `number`.
+fn newest(versions: &[(Number, u64)], number: Number) -> u64 {
+    let newest = versions.iter().rev().find(|(born, _)| *born <= number);
+    newest.expect("the oldest version is that of the base").1
 }
 
 fn name(tag: Option<u64>) -> String {
@@ -325,6 +360,29 @@ mod tests {
         model.accepted_bytes(Number(6), 0, 1024, ZEROS).expect("in order");
         model.accepted_bytes(Number(7), 1024, 3072, ZEROS).expect("in order");
         assert!(model.check_read(Number(7), Lba(0), &[None]).is_ok());
+    }
+
+    #[test]
+    fn a_size_is_part_of_the_history() {
+        let resized = || {
+            let mut model = model();
+            model.resized(Number(5), 1).expect("in order");
+            model.resized(Number(6), 4).expect("in order");
+            model
+        };
+        let cases: [(&[u64], bool); 6] = [
+            (&[13, 12, 14], true),
+            (&[13], true),
+            (&[13, 0, 0, 0], true),
+            (&[13, 12, 14, 0], false),
+            (&[11], false),
+            (&[13, 0, 0], false),
+        ];
+        for (tags, ok) in cases {
+            let data: Vec<_> = (0..).zip(tags).map(|(at, tag)| block(*tag, at)).collect();
+            assert_eq!(resized().settle(&data).is_ok(), ok, "{tags:?}");
+        }
+        assert_eq!(resized().blocks(), 4);
     }
 
     #[test]

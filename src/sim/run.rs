@@ -4,6 +4,7 @@
 //! members as the weakest volume tolerates: whatever these do, the promise holds. Power loss, reordering,
 //! tearing and short I/O strike all.
 
+use super::audit::check_room;
 use super::client::{Client, Shared, any_scheme};
 use super::disk::{Rot, SimDisk};
 use super::fault::{Fault, FaultPlan};
@@ -16,13 +17,11 @@ use super::script::{CallId, Caller, FaultId, Script};
 use super::upkeep::is_whole;
 use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
 use crate::device::Device;
-use crate::error::{Error, Kind};
-use crate::format::superblock::ChunkAddress;
-use crate::format::tables::ColumnState;
+use crate::error::Kind;
 use crate::limits::RING_BYTES;
 use crate::pool::Candidate;
 use crate::runtime::{Executor, Order, Owned};
-use crate::types::{BLOCK_U64, Lba, Number, Place, Pointer, Scheme, VolumeId};
+use crate::types::{BLOCK_U64, Lba, Number, Scheme, VolumeId};
 use crate::volume::{Shard, VolumeInfo};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Steps after which a run that does not end counts as hung.
-const STEPS_MAX: u64 = 2_000_000;
+pub(super) const STEPS_MAX: u64 = 2_000_000;
 
 /// What a run did.
 #[derive(Clone, Debug, Default)]
@@ -163,14 +162,16 @@ pub(super) struct Run {
     scheme: Scheme,
     /// Damage on all other members, since it was last healed.
     pub(super) scars: Scars,
+    /// Faults are loud: members fail, hang or vanish, and never lie.
+    pub(super) is_honest: bool,
     /// The m of the weakest volume.
     pub(super) tolerance: u8,
     pub(super) chunk_blocks: u32,
     /// The array is filled, and kept so.
-    full: bool,
+    pub(super) full: bool,
     config: Config,
     /// Losses that the metadata survives, and whether nothing lacks redundancy, as of the last close.
-    left: (u8, bool),
+    pub(super) left: (u8, bool),
     pub(super) shared: Arc<Owned<Shared>>,
     counts: BTreeMap<String, u64>,
 }
@@ -194,6 +195,7 @@ impl Run {
         let scheme = Scheme::new(k, m).expect("a valid scheme");
         let members = usize::from(scheme.width()) + rng.index(3);
         let full = rng.chance(mix.full, 12);
+        let is_honest = rng.chance(mix.honest, 12);
         let chunk_blocks = if full { 16 } else { [8, 16, 32][rng.index(3)] };
         // The reserves count chunks: of small ones it takes more until there is room beside them.
         let chunks = if chunk_blocks == 8 { 90 } else { 40 } + rng.below(60);
@@ -224,6 +226,7 @@ impl Run {
             disks,
             weak: Vec::new(),
             scars: Scars::new(),
+            is_honest,
             scheme,
             tolerance: u8::MAX,
             chunk_blocks,
@@ -247,7 +250,7 @@ impl Run {
         self.disks.iter().enumerate().filter(|(_, disk)| !disk.is_gone()).map(candidate).collect()
     }
 
-    fn life(&mut self) -> Life {
+    pub(super) fn life(&mut self) -> Life {
         Life { executor: Executor::new(Order::Seeded(self.rng.next_u64())), shard: None }
     }
 
@@ -404,6 +407,9 @@ impl Run {
 
     /// Faults of a weak member.
     pub(super) fn draw_faults(&mut self) -> FaultPlan {
+        if self.is_honest {
+            return self.draw_loud_faults();
+        }
         let mut plan = self.benign();
         let Mix { faults, per_million, fatal, .. } = self.mix;
         for fault in faults {
@@ -417,13 +423,40 @@ impl Run {
         plan
     }
 
-    fn open(&mut self, life: &mut Life, steps: u64, read_only: bool) -> Checked<Option<()>> {
-        let env = self.hub.env(life.executor.spawner());
+    /// Faults of a weak member that fails and hangs, and never lies.
+    fn draw_loud_faults(&mut self) -> FaultPlan {
+        let loud = [
+            (Fault::ReadError, 20_000),
+            (Fault::WriteError, 5_000),
+            (Fault::FlushError, 20_000),
+            (Fault::Hang, 1_000),
+        ];
+        let mut plan = self.benign();
+        for (fault, per_million) in loud {
+            if self.rng.chance(1, 2) {
+                plan = plan.with(fault, per_million);
+            }
+        }
+        plan
+    }
+
+    pub(super) fn open(&mut self, life: &mut Life, steps: u64, read_only: bool) -> Checked<Option<()>> {
         let upkeep = match self.rng.below(8) {
             0 => Upkeep::Nothing,
             1 => Upkeep::OnDemand,
             _ => Upkeep::Background,
         };
+        self.open_with(life, steps, read_only, upkeep)
+    }
+
+    pub(super) fn open_with(
+        &mut self,
+        life: &mut Life,
+        steps: u64,
+        read_only: bool,
+        upkeep: Upkeep,
+    ) -> Checked<Option<()>> {
+        let env = self.hub.env(life.executor.spawner());
         let options = OpenOptions { read_only, array: None, upkeep, config: self.config };
         let candidates = self.candidates();
         let opened = self.drive(life, steps, async move { Shard::open(env, candidates, options).await })?;
@@ -461,12 +494,14 @@ impl Run {
     }
 
     /// Reads every volume whole and holds it against its history.
-    fn settle(&mut self, life: &Life) -> Checked<()> {
+    pub(super) fn settle(&mut self, life: &Life) -> Checked<()> {
         let shard = life.shard.clone().expect("opened");
         self.settle_volumes(&shard)?;
-        let volumes = self.shared.with(|shared| shared.sizes());
-        for (id, blocks) in volumes {
+        self.shared.with(|shared| shared.shrunk.clear());
+        for (id, _) in self.shared.with(|shared| shared.sizes()) {
             let handle = shard.clone();
+            let size = shard.core().catalog().with(|catalog| catalog.get(id).map(|volume| volume.blocks));
+            let blocks = size.map_err(|error| format!("volume {id} after opening: {error}"))?;
             let data = self
                 .finish(life, async move { handle.read_blocks(id, Lba(0), blocks).await })?
                 .map_err(|error| format!("reading volume {id} after opening: {error}"))?;
@@ -531,7 +566,7 @@ impl Run {
             life.executor.run_until_stalled();
             if at == strike {
                 self.strike(false);
-                if self.rng.chance(self.mix.scars, 12) {
+                if !self.is_honest && self.rng.chance(self.mix.scars, 12) {
                     self.scar(life);
                 }
             }
@@ -583,6 +618,9 @@ impl Run {
             }
             return;
         }
+        if self.is_honest {
+            return;
+        }
         let mut kinds = vec![Rot::Flip, Rot::Garbage, Rot::Zero];
         let mut used: Vec<u64> = disk.used_blocks().collect();
         if self.rng.chance(if before_crash { 5 } else { 2 }, 6) {
@@ -604,7 +642,7 @@ impl Run {
         }
     }
 
-    fn note(&mut self, life: &Life) {
+    pub(super) fn note(&mut self, life: &Life) {
         if let Some(shard) = &life.shard {
             let progress = shard.core().progress();
             let counters = shard.core().stripes().counters();
@@ -628,7 +666,7 @@ impl Run {
         self.count("overwrite when full", overwritten);
     }
 
-    fn crash(&mut self, life: Life) {
+    pub(super) fn crash(&mut self, life: Life) {
         self.note(&life);
         self.count("crash", 1);
         if life.shard.as_ref().is_some_and(|shard| shard.core().is_cleaning()) {
@@ -659,6 +697,9 @@ impl Run {
         self.left = (shard.core().stripes().pool.meta_scheme().m(), is_whole(&shard));
         let closed = self.finish(&life, async move { shard.close().await })?;
         self.note(&life);
+        // What hangs keeps the lock until it has come to an end.
+        drop(life);
+        self.hub.kill();
         match closed {
             Ok(()) => {
                 self.hub.tell(|| "closed".into());
@@ -687,99 +728,15 @@ impl Run {
         self.settle(&life)?;
         self.converge(&life)?;
         self.forget_replaced(&life);
-        self.end(life)
-    }
-
-    /// More members vanish than the weakest volume tolerates, but not more than the metadata does: exactly the
-    /// blocks that cannot be reconstructed are lost, all others are exact, and nothing of a volume that tolerates
-    /// as many is lost. Members that faults have struck are among those that vanish, so that nothing else is
-    /// damaged.
-    fn beyond(&mut self) -> Checked<()> {
-        self.hub.tell(|| "more members vanish than volumes tolerate".into());
-        let (metadata, is_whole) = self.left;
-        let weak = self.weak.len() as u64;
-        let more = u64::from(metadata).saturating_sub(weak);
-        let gone = weak + if self.rng.chance(1, 2) { more } else { self.rng.below(more + 1) };
-        for &index in &self.weak {
-            self.disks[index].vanish();
-        }
-        for _ in weak..gone {
-            let here: Vec<usize> =
-                self.members.iter().copied().filter(|index| !self.disks[*index].is_gone()).collect();
-            self.disks[here[self.rng.index(here.len())]].vanish();
-        }
-        let mut life = self.life();
-        self.open(&mut life, STEPS_MAX, true)?.expect("opened to the end");
         let shard = life.shard.clone().expect("opened");
-        for (id, blocks) in self.shared.with(|shared| shared.sizes()) {
-            let m = self.shared.with(|shared| shared.volumes[&id].scheme.m());
-            for at in 0..blocks {
-                if self.beyond_block(&life, &shard, (id, at), is_whole)? && is_whole && u64::from(m) >= gone {
-                    return Err(format!("volume {id}: block {at} is lost with {gone} members, its m is {m}"));
-                }
-            }
-        }
-        self.note(&life);
-        Ok(())
+        self.end(life)?;
+        check_room(&shard)?;
+        self.check_rings()
     }
-
-    /// Returns whether a block is lost.
-    fn beyond_block(
-        &mut self,
-        life: &Life,
-        shard: &Shard,
-        (id, at): (VolumeId, u64),
-        is_whole: bool,
-    ) -> Checked<bool> {
-        let handle = shard.clone();
-        let (read, place) = self.finish(life, async move {
-            (handle.read_blocks(id, Lba(at), 1).await, handle.locate(id, Lba(at)).await)
-        })?;
-        let (may_fail, may_succeed) = match place {
-            Ok(None) => (false, true),
-            Ok(Some(pointer)) => fate(shard, pointer)?,
-            // Pages lack redundancy where anything does.
-            Err(error) if is_whole => return Err(format!("the map beyond m: {error}")),
-            Err(_) => (true, false),
-        };
-        match read {
-            Ok(data) if may_succeed => self.shared.with(|shared| {
-                let model = &shared.volumes[&id];
-                model.check_read(model.issued, Lba(at), &data).map(|()| false)
-            }),
-            Ok(_) => Err(format!("volume {id}: block {at} was read although its row is lost")),
-            Err(error) if may_fail && named(&error, id, at) => {
-                self.count("loss beyond m", 1);
-                Ok(true)
-            }
-            Err(error) => Err(format!("volume {id}: block {at} beyond m: {error}")),
-        }
-    }
-}
-
-/// Whether a block may be lost, and whether it may be there. A column that is doubted may be good, or not.
-fn fate(shard: &Shard, pointer: Pointer) -> Checked<(bool, bool)> {
-    let Place { segment, column, .. } = pointer.place;
-    let stripes = shard.core().stripes();
-    let (k, columns) = stripes
-        .space
-        .with(|space| space.get(segment).map(|found| (found.scheme.k(), found.columns.clone())))
-        .ok_or_else(|| format!("segment {segment} is not in the table"))?;
-    let is_there = |at: ChunkAddress| stripes.pool.reader(at.slot).is_some();
-    let is_good = |state: &&ColumnState| matches!(state, ColumnState::Complete(at) if is_there(*at));
-    let is_readable = |state: &&ColumnState| state.address().is_some_and(is_there);
-    let own = &columns[usize::from(column.0)];
-    let suffices = |left: usize| left >= usize::from(k);
-    let is_sure = is_good(&own) || suffices(columns.iter().filter(is_good).count());
-    Ok((!is_sure, is_readable(&own) || suffices(columns.iter().filter(is_readable).count())))
 }
 
 /// The sequence number in a record's header.
 fn sequence(disk: &SimDisk, block: u64) -> u64 {
     let bytes = disk.peek(block * BLOCK_U64 + 56, 8);
     u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
-}
-
-fn named(error: &Error, volume: VolumeId, at: u64) -> bool {
-    error.kind() == Kind::DataLoss { volume, lba: Lba(at) }
 }

@@ -26,6 +26,8 @@ pub enum Scenario {
 pub(super) struct Mix {
     /// Full arrays, of 12.
     pub(super) full: u64,
+    /// Runs in which members fail, hang and vanish, and never lie, of 12.
+    pub(super) honest: u64,
     /// Lives that end in a crash, of 12; the last one ends well.
     pub(super) crashes: u64,
     /// Openings that are cut short by a crash, of 12.
@@ -61,6 +63,7 @@ const LIES: &[Fault] = &[
 
 const STANDARD: Mix = Mix {
     full: 3,
+    honest: 4,
     crashes: 9,
     crashes_in_recovery: 4,
     operated: 4,
@@ -101,6 +104,7 @@ impl Scenario {
             Scenario::Standard => STANDARD,
             Scenario::Power => Mix {
                 full: 1,
+                honest: 0,
                 crashes: 12,
                 crashes_in_recovery: 8,
                 operated: 0,
@@ -110,11 +114,18 @@ impl Scenario {
                 fatal: &[],
                 ..STANDARD
             },
-            Scenario::Rot => {
-                Mix { full: 1, vanishes: 0, scars: 12, per_million: 100_000, fatal: &[], ..STANDARD }
-            }
+            Scenario::Rot => Mix {
+                full: 1,
+                honest: 0,
+                vanishes: 0,
+                scars: 12,
+                per_million: 100_000,
+                fatal: &[],
+                ..STANDARD
+            },
             Scenario::Slow => Mix {
                 full: 1,
+                honest: 0,
                 faults: &[Fault::Slow],
                 per_million: 50_000,
                 fatal: &[Fault::Hang],

@@ -126,6 +126,13 @@ impl Run {
     /// As all data has its full redundancy, and fewer members are weak than it tolerates, another one becomes so.
     pub(super) fn weaken_another(&mut self, life: &Life) {
         let shard = life.shard.clone().expect("opened");
+        let is_there = |index: &usize| !self.disks[*index].is_gone();
+        if self.is_honest && is_whole(&shard) && self.members.iter().all(is_there) {
+            // Who says when it fails has done no harm that the array does not know of, and all of that is mended.
+            for index in std::mem::take(&mut self.weak) {
+                self.disks[index].set_plan(self.benign());
+            }
+        }
         if !self.may_weaken() || !is_whole(&shard) || self.rng.chance(1, 2) {
             return;
         }
@@ -159,11 +166,27 @@ impl Run {
                 break;
             }
         }
+        let leaving = shard.core().stripes().pool.leaving();
+        if is_whole(&shard) && !leaving.is_empty() {
+            return Err(format!("members {leaving:?} still leave, although nothing is left to rebuild"));
+        }
         if let Some(lacking) = left {
             return Err(format!("rebuild left {lacking:?}, although there is room"));
         }
         // What is scarred must be healed before anything else may be lost.
-        if !self.scars.is_empty() || self.rng.chance(1, 2) { self.clean(life) } else { Ok(()) }
+        let is_cleaned = !self.scars.is_empty() || self.rng.chance(1, 2);
+        if is_cleaned {
+            self.clean(life)?;
+        }
+        if is_whole(&shard) && (is_cleaned || self.is_honest) {
+            self.audit(life)?;
+            self.forget_replaced(life);
+            // All that members ever did is made good.
+            if self.members.iter().all(|index| !self.disks[*index].is_gone()) {
+                self.weak.clear();
+            }
+        }
+        Ok(())
     }
 
     /// Rebuilds. Returns what lacks columns then although there is room.
@@ -188,8 +211,7 @@ impl Run {
         }))
     }
 
-    /// A scrub heals everything: the next one finds nothing, unless it went on where an interrupted one was. Then no
-    /// member is weaker than another.
+    /// A scrub heals everything: the next one finds nothing, unless it went on where an interrupted one was.
     fn clean(&mut self, life: &Life) -> Checked<()> {
         let shard = life.shard.clone().expect("opened");
         let mut has_seen_all = false;
@@ -211,11 +233,6 @@ impl Run {
             has_seen_all = found.resumed == 0;
         }
         self.scars.clear();
-        self.audit(life)?;
-        self.forget_replaced(life);
-        if is_whole(&shard) && self.members.iter().all(|index| !self.disks[*index].is_gone()) {
-            self.weak.clear();
-        }
         Ok(())
     }
 }

@@ -21,6 +21,9 @@ const SLOW_MAX: Duration = Duration::from_secs(10);
 /// The longest that any other takes beside those that complete before it.
 const LATENCY_MAX: Duration = Duration::from_micros(200);
 
+/// Seconds by which a clock may be wrong that lost its power.
+const SKEW_MAX: u64 = 1 << 28;
+
 type Answer<T> = Completer<Result<T, DeviceError>>;
 
 /// What a disk is asked.
@@ -119,6 +122,8 @@ impl Disk {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) now: Duration,
+    /// What the clock on the wall is ahead by: a loss of power may set it to anything.
+    pub(super) skew: u64,
     /// The chance, in a million steps, that a timer fires though operations are pending.
     pub(super) early_timers: u64,
     pub(super) disks: Vec<Disk>,
@@ -138,6 +143,7 @@ impl World {
         World {
             rng,
             now: Duration::ZERO,
+            skew: 0,
             early_timers: 20_000,
             disks: Vec::new(),
             counts: BTreeMap::new(),
@@ -488,6 +494,7 @@ impl World {
         }
         if crash == Crash::Power {
             self.cast.tell(|| "the power fails".into());
+            self.skew = self.rng.below(SKEW_MAX);
             (0..self.disks.len()).for_each(|disk| self.lose_power(disk));
         } else {
             self.cast.tell(|| "the process is killed".into());

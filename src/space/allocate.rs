@@ -5,6 +5,7 @@ use crate::format::superblock::ChunkAddress;
 use crate::format::tables::ColumnState;
 use crate::limits::RUNWAY_CHUNKS_MAX;
 use crate::types::{Chunk, Scheme, SegmentId, Slot};
+use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a segment is for: decides which reserve it may use (rule 13).
@@ -45,6 +46,7 @@ impl Reserves {
     /// Chunks of each member that a segment of this purpose must leave alone.
     pub fn kept_from(self, purpose: Purpose) -> usize {
         match purpose {
+            Purpose::Data if planted(Bug::ReserveIgnored) => 0,
             Purpose::Data => (self.checkpoint + self.cleaner) as usize,
             Purpose::Clean => self.checkpoint as usize,
             Purpose::Meta | Purpose::Boot => 0,
@@ -89,7 +91,11 @@ impl Space {
         let mut columns = vec![ColumnState::Absent; usize::from(scheme.width())];
         for ((_, slot), column) in candidates.into_iter().zip(&mut columns) {
             let member = &mut self.members[usize::from(slot.0)];
-            let chunk = if is_log { member.runway.first().copied() } else { member.off_runway() };
+            let chunk = if is_log && !planted(Bug::OffRunway) {
+                member.runway.first().copied()
+            } else {
+                member.off_runway()
+            };
             let chunk = chunk.expect("a candidate has room");
             member.take(chunk);
             *column = ColumnState::Complete(ChunkAddress { slot, chunk });

@@ -8,6 +8,7 @@ use super::table::{Segment, Space};
 use crate::format::superblock::{ChunkAddress, MemberRecord};
 use crate::format::tables::ColumnState;
 use crate::types::{Chunk, Column, SegmentId, Slot};
+use crate::zoo::{Bug, planted};
 use std::collections::BTreeSet;
 
 /// A segment that lacks columns.
@@ -126,7 +127,8 @@ impl Space {
         let (slot, _) = (0u8..)
             .map(Slot)
             .zip(&self.members)
-            .filter(|(slot, member)| member.active && member.free.len() > keep && !others.contains(slot))
+            .filter(|(_, member)| member.active && member.free.len() > keep)
+            .filter(|(slot, _)| !others.contains(slot) || planted(Bug::TwoColumnsOnOneMember))
             .max_by_key(|(slot, member)| (member.free.len(), std::cmp::Reverse(*slot)))?;
         let member = &mut self.members[usize::from(slot.0)];
         let chunk = member.off_runway().expect("it has more than the reserve");

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::superblock::{ChunkAddress, MemberRecord, MemberState};
 use crate::format::tables::{ColumnState, SegmentRecord};
 use crate::types::{Chunk, Column, Row, Scheme, SegmentId, Slot};
+use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One redundancy group.
@@ -74,7 +75,10 @@ impl Segment {
     }
 
     fn is_dead(&self) -> bool {
-        self.is_settled() && self.live == 0 && self.pending == 0 && self.pins == 0
+        self.is_settled()
+            && (self.live == 0 || planted(Bug::FreedWhileLive))
+            && self.pending == 0
+            && self.pins == 0
     }
 
     /// Nothing will be added and nothing is under way.
@@ -283,6 +287,9 @@ impl Space {
     /// Rows of a sealed segment that were taken and that no batch waits for any more count as never taken: nothing
     /// points to them.
     pub fn settle(&mut self, id: SegmentId) {
+        if planted(Bug::GivenUpUnsettled) {
+            return;
+        }
         let segment = self.change(id);
         segment.rows = segment.applied;
     }
@@ -354,7 +361,7 @@ impl Space {
     pub fn remove(&mut self, id: SegmentId) {
         let segment = self.segments.remove(&id).expect("only a listed segment is removed");
         assert!(segment.pins == 0 && segment.pending == 0, "segment {id} is removed while in use");
-        for address in segment.chunks() {
+        for address in segment.chunks().skip(usize::from(planted(Bug::ChunkLeaked))) {
             self.members[usize::from(address.slot.0)].free.insert(address.chunk);
         }
         self.dirty.remove(&id);

@@ -7,6 +7,7 @@
 //!   whatever came first.
 
 use crate::types::{Column, Row, Scheme};
+use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 
 /// See the head of this file.
@@ -150,7 +151,8 @@ impl Line {
     }
 
     fn is_settled(&self, k: usize) -> bool {
-        self.good.len() >= k || self.wanted.iter().all(|column| self.good(*column).is_some())
+        self.good.len() >= k - usize::from(planted(Bug::OneTooFew))
+            || self.wanted.iter().all(|column| self.good(*column).is_some())
     }
 
     fn missing(&self) -> Vec<Column> {

@@ -174,7 +174,9 @@ impl Stripes {
         if !self.writable {
             return;
         }
-        let Some(address) = view.columns[usize::from(column.0)] else { return };
+        let next = usize::from(planted(Bug::HealElsewhere));
+        let at = (usize::from(column.0) + next) % view.columns.len();
+        let Some(address) = view.columns[at] else { return };
         let Some((device, offset)) = self.locate(address, row) else { return };
         match write_full(device.as_ref(), offset, vec![bytes]).await {
             Ok(()) => self.count(|counters| counters.healed += 1),

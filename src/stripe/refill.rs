@@ -16,6 +16,7 @@ use crate::format::superblock::ChunkAddress;
 use crate::pool::Fault;
 use crate::runtime::join_all;
 use crate::types::{BLOCK, BLOCK_U64, Column, Place, Row, SegmentId};
+use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 
 /// Rows that are in memory at once for each segment: a column's part of them is one I/O of 256 KiB.
@@ -93,7 +94,9 @@ impl Stripes {
                 false => None,
             };
             let is_there = there.is_some_and(|block| block[..] == header[..]);
-            pieces.push(vec![(!is_there).then(|| Aligned::copy_of(&header).freeze())]);
+            pieces.push(vec![
+                (!is_there && !planted(Bug::RefillHeadless)).then(|| Aligned::copy_of(&header).freeze()),
+            ]);
         }
         let rows = usize::from(record.rows);
         let mut at = record.row;
@@ -144,6 +147,10 @@ impl Stripes {
             let mut complete = true;
             for ((refill, pieces), block) in refills.iter().zip(pieces.iter_mut()).zip(row) {
                 let column = refill.column;
+                if planted(Bug::RefillZeros) && column.0 >= view.scheme.k() {
+                    pieces.push(Some(zeros.clone()));
+                    continue;
+                }
                 let is_read = band.good(index, column).is_some();
                 let block = block.filter(|block| is_sound(record, behind(index), column, block));
                 complete &= block.is_some();

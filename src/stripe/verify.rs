@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::format::record::{Expected, HeaderPart, Record};
 use crate::runtime::join_all;
 use crate::types::{BLOCK, Column};
+use crate::zoo::{Bug, planted};
 
 /// Rows that are read at once: bounds the memory for the widest scheme.
 const ROWS_AT_ONCE: usize = 16;
@@ -26,6 +27,9 @@ impl Stripes {
                 return Ok(false);
             }
         }
+        if planted(Bug::MendWithoutHeaders) {
+            return Ok(true);
+        }
         self.mend_headers(view, record).await?;
         Ok(true)
     }
@@ -41,6 +45,9 @@ impl Stripes {
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
             let count = ROWS_AT_ONCE.min(rows - first);
             broken.extend(self.mend_rows(view, record, first, count, true).await);
+        }
+        if planted(Bug::ScrubWithoutHeaders) {
+            return Ok(broken);
         }
         self.mend_headers(view, record).await?;
         Ok(broken)
@@ -80,6 +87,8 @@ impl Stripes {
                 broken.push(row);
                 continue;
             }
+            let forgets = blames && planted(Bug::ScrubWithoutParity);
+            wrong.retain(|column: &Column| !forgets || column.0 < view.scheme.k());
             let at = begin.plus(u16::try_from(index).expect("a record's row"));
             for column in wrong.into_iter().filter(|column| self.is_in_use(view, *column)) {
                 let available: Vec<(Column, &[u8])> =

@@ -13,6 +13,7 @@ use crate::limits::WRITE_BLOCKS_MAX;
 use crate::log::Buffered;
 use crate::runtime::join_all;
 use crate::types::{BLOCK, BLOCK_U64, Lba, Number, SECTOR_U64, VolumeId};
+use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -104,9 +105,10 @@ struct Old<'a> {
 impl Old<'_> {
     /// The block as it is now, with its part of the range replaced.
     fn with(&self, new: &[u8]) -> Frame {
-        let newest = match self.editing.noted() {
+        let newest = match self.editing.noted().filter(|_| !planted(Bug::EditStale)) {
             Some(Buffered::Data(bytes)) => Some(bytes),
             Some(Buffered::Hole) => None,
+            None if planted(Bug::EdgeZeroed) => None,
             None => self.read.clone(),
         };
         let mut block = Frame::copy_of(newest.as_deref().unwrap_or(&[0; BLOCK]));
@@ -184,7 +186,7 @@ impl Shard {
             let mut runs = Vec::new();
             for old in &olds {
                 let block = old.with(&[0; BLOCK][old.edge.part.clone()]);
-                if block.as_ref().iter().any(|byte| *byte != 0) {
+                if block.as_ref().iter().any(|byte| *byte != 0) && !planted(Bug::TrimEdgeWide) {
                     runs.push((old.edge.lba, vec![block.freeze()]));
                 } else if old.edge.lba.0 < hole.start {
                     hole.start = old.edge.lba.0;

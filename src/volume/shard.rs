@@ -9,6 +9,7 @@ use crate::maintain::{Pace, Rebuilt, Scrub};
 use crate::pool::{Candidate, Election};
 use crate::runtime::Env;
 use crate::types::{BLOCK, Lba, Number, Scheme, Slot, Uuid, VolumeId};
+use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -112,7 +113,9 @@ impl Shard {
         self.core.catalog().with(|catalog| catalog.check_new(name, blocks))?;
         self.core.raise_metadata(scheme.m()).await?;
         let id = self.core.catalog().with(|catalog| catalog.create(name, scheme, blocks))?;
-        self.core.checkpoint().await?;
+        if !planted(Bug::CreateUnsynced) {
+            self.core.checkpoint().await?;
+        }
         Ok(id)
     }
 
@@ -132,6 +135,9 @@ impl Shard {
             dropped.iter().for_each(|pointer| space.pend(pointer.place.segment, -1));
         });
         self.core.note_change();
+        if planted(Bug::DeleteUnsynced) {
+            return Ok(());
+        }
         self.core.checkpoint().await
     }
 

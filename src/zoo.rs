@@ -167,7 +167,7 @@ bugs! {
     GivenUpUnsettled,
     /// The newest superblock is that of the opening which began last by the clock.
     ElectByTime,
-    /// A rebuild calls a segment complete that it had nothing to make from, and forgets the members that may return with it.
+    /// A rebuild calls a segment complete that it had nothing to make from, although members may return with it.
     ShortAdopted,
 }
 

@@ -15,10 +15,10 @@ const ARROWS: &[(&str, &str)] = &[
     ("types", "limits error"),
     ("limits", "types error"),
     ("error", "types limits"),
+    ("zoo", "types"),
     ("checksum", "types limits error"),
     ("codec", "types limits error zoo"),
-    ("layout", "types limits error"),
-    ("zoo", ""),
+    ("layout", "types limits error zoo"),
     ("format", "types limits error checksum zoo"),
     ("runtime", "types error"),
     ("device", "types error zoo runtime"),
@@ -44,8 +44,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("lib", "*"),
 ];
 
-/// The only modules that may name what [`is_machinery`] knows (rule 12 of the design). The zoo plants its bugs thread by
-/// thread.
+/// The only modules that may name what [`is_machinery`] knows (rule 12 of the design). The zoo plants its bugs thread
+/// by thread.
 const MACHINERY: &[&str] = &["runtime", "device", "zoo"];
 
 /// The modules that may name the simulator.

@@ -188,7 +188,7 @@ impl Log {
         let sealed = stream.queue.iter().rev().map(|queued| queued.batch.as_ref());
         let mut states =
             std::iter::once(&stream.open).chain(sealed).filter_map(|batch| batch.get(volume, lba));
-        if planted(Bug::OldestBuffered) { states.last() } else { states.next() }
+        if planted(Bug::OldestBuffered) { states.next_back() } else { states.next() }
     }
 
     /// The oldest sealed batch that nobody writes yet.

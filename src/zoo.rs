@@ -1,8 +1,8 @@
 //! Deliberately wrong variants of the engine, by which the simulator is measured: one that has never found a
 //! planted bug has proven nothing. Each is a condition at the place where the mistake could be made. They are
-//! compiled in only by the feature `zoo`; otherwise [`planted`] is a constant `false` and nothing remains of them.
+//! compiled in only by the feature `zoo`; otherwise `planted` is a constant `false` and nothing remains of them.
 //!
-//! A bug is planted for one thread ([`with`]). A simulated run never leaves its thread, so that threads may run
+//! A bug is planted for one thread (`with`). A simulated run never leaves its thread, so that threads may run
 //! different bugs at once.
 
 macro_rules! bugs {

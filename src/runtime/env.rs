@@ -50,8 +50,8 @@ impl Env {
     }
 }
 
-/// The system's clock. The first sleep, or [`Env::system`], starts one thread, which serves all sleeps and rests between
-/// them.
+/// The system's clock. The first sleep, or [`Env::system`], starts one thread, which serves all sleeps and rests
+/// between them.
 pub struct SystemClock {
     start: Instant,
     timers: Arc<Timers>,

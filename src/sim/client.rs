@@ -360,6 +360,7 @@ impl Client {
         // Others may have made it larger by the time that this call is accepted.
         self.shared.with(|shared| shared.shrunk.insert(id));
         let outcome = self.shard.resize(id, blocks).await;
+        self.tell(|| format!("resize volume {id} to {blocks} blocks"), &outcome);
         self.shared.with(|shared| match outcome {
             Ok(number) => {
                 let volume = shared.volumes.get_mut(&id).expect("volumes stay");

@@ -59,8 +59,11 @@ const PLACE: &str = "PARITAS_CEILING_PLACE";
 const LIMIT: &str = "PARITAS_CEILING_LIMIT";
 const ROUND: &str = "PARITAS_CEILING_ROUND";
 
-/// Writes of one child, and blocks of each.
-const WRITES: u64 = 3;
+/// Places that one child writes to, once each.
+const PLACES: usize = 3;
+/// So many writes.
+const WRITES: u64 = PLACES as u64;
+/// Blocks of each.
 const BLOCKS: usize = 40;
 /// Longer than this is a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,7 +129,7 @@ struct Bench {
     folder: tempfile::TempDir,
     round: u64,
     /// The tag of each place.
-    tags: [u64; WRITES as usize],
+    tags: [u64; PLACES],
 }
 
 impl Bench {
@@ -140,7 +143,7 @@ impl Bench {
         let volume = array.create_volume("v", bytes, None).expect("created");
         (0..WRITES).for_each(|at| volume.write(at * (BLOCKS * BLOCK) as u64, content(0)).expect("written"));
         array.close().expect("closed");
-        Bench { folder, round: 0, tags: [0; WRITES as usize] }
+        Bench { folder, round: 0, tags: [0; PLACES] }
     }
 
     /// A child under a limit, and the array after it. Returns what it said, and how it ended.
@@ -180,7 +183,7 @@ impl Bench {
         let array = Array::open(self.folder.path(), &OpenOptions::default())
             .unwrap_or_else(|error| panic!("after {limit}: {error}"));
         let volume = array.volume("v").expect("found");
-        for at in 0..WRITES as usize {
+        for at in 0..PLACES {
             let new = self.round * WRITES + at as u64 + 1;
             let found = read(&volume, at);
             if found == content(new) {

@@ -342,7 +342,8 @@ pub fn every_block(extent: &Extent) -> Result<Vec<Unit>, String> {
 /// Runs one case again, by the name that its failure has, without the word `block`.
 pub(super) fn repeat(name: &str) -> Checked<()> {
     let mut parts = name.split('/');
-    let scheme = super::scheme(parts.next()).ok_or("there is no such scheme")?;
+    let scheme = super::scheme(parts.next()).filter(|scheme| schemes().contains(scheme));
+    let scheme = scheme.ok_or("there is no array of such a scheme")?;
     let end = parts.next().ok_or("no end is named")?;
     let end = End::ALL.into_iter().find(|known| known.to_string() == end).ok_or("there is no such end")?;
     let damage = Damage::array(scheme, end)?;

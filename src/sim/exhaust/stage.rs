@@ -109,7 +109,6 @@ impl Stage {
             map_cache: 64 << 10,
             overlay: 1 << 12,
             deadline: Duration::from_secs(30),
-            ..options.config
         };
         let env = self.hub.env(life.executor.spawner());
         let options = OpenOptions { config, ..options };

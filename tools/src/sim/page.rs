@@ -18,7 +18,11 @@ const HEAD: &str = "<!doctype html>
   .bad { color: #b00020; }
   .good { color: #1b6e1b; }
   pre { overflow-x: auto; background: #8881; padding: 1em; }
-  @media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd; } .bad { color: #ff7a85; } .good { color: #7ad07a; } }
+  @media (prefers-color-scheme: dark) {
+    body { background: #16181c; color: #ddd; }
+    .bad { color: #ff7a85; }
+    .good { color: #7ad07a; }
+  }
 </style>
 ";
 
@@ -28,8 +32,8 @@ pub(super) fn page(scenario: Scenario, sweep: &Sweep, stories: &[Story]) -> Stri
     let failed = sweep.failures.len();
     let verdict = if failed == 0 { "good" } else { "bad" };
     let mut page = format!(
-        "{HEAD}<h1>paritas sim, scenario {scenario}</h1>\n<p><b class=\"{verdict}\">{failed} of {seeds} seeds failed</b>, \
-         {:.1} a second, trace {:016x}.</p>\n",
+        "{HEAD}<h1>paritas sim, scenario {scenario}</h1>\n\
+         <p><b class=\"{verdict}\">{failed} of {seeds} seeds failed</b>, {:.1} a second, trace {:016x}.</p>\n",
         seeds as f64 / sweep.seconds.max(1e-9),
         sweep.trace()
     );
@@ -38,7 +42,8 @@ pub(super) fn page(scenario: Scenario, sweep: &Sweep, stories: &[Story]) -> Stri
         for (seed, what) in &sweep.failures {
             let words = scenario_words(scenario);
             page.push_str(&format!(
-                "<tr><td class=\"count\">{seed}</td><td>{}</td><td><code>paritas sim --seeds 1 --seed {seed}{words}</code></td></tr>\n",
+                "<tr><td class=\"count\">{seed}</td><td>{}</td>\
+                 <td><code>paritas sim --seeds 1 --seed {seed}{words}</code></td></tr>\n",
                 escaped(what)
             ));
         }
@@ -48,7 +53,8 @@ pub(super) fn page(scenario: Scenario, sweep: &Sweep, stories: &[Story]) -> Stri
         let seed = story.script.seed;
         let (script, story) = (escaped(&story.script.to_string()), escaped(&story.to_string()));
         page.push_str(&format!(
-            "<h2>Seed {seed}, as small as it gets</h2>\n<pre>{story}</pre>\n<details><summary>to replay</summary>\n<pre>{script}</pre></details>\n"
+            "<h2>Seed {seed}, as small as it gets</h2>\n<pre>{story}</pre>\n\
+             <details><summary>to replay</summary>\n<pre>{script}</pre></details>\n"
         ));
     }
     page.push_str("<h2>What happened</h2>\n<table>\n");

@@ -97,6 +97,8 @@ impl Run {
                     volume.flushed = number;
                     volume.check_read(number, Lba(at), &read)
                 })?,
+                // The members that are left may have none for it.
+                Err(error) if error.kind() == Kind::NoSpace => break,
                 Err(error) => return Err(format!("volume {id}: block {at} written anew: {error}")),
             }
             lost.remove(&(id, at));

@@ -118,6 +118,14 @@ impl Run {
         self.count("member replaced", (before - self.weak.len()) as u64);
     }
 
+    /// Whether no member is gone or out of use: one that failed and was not replaced counts as lost.
+    fn are_all_in_use(&self, shard: &Shard) -> bool {
+        let state = |index: &usize| slot_of(shard, *index).map(|(_, state)| state);
+        let in_use =
+            |index: &usize| !self.disks[*index].is_gone() && state(index) == Some(MemberState::Active);
+        self.members.iter().all(in_use)
+    }
+
     /// Whether one more member may be weak.
     fn may_weaken(&self) -> bool {
         self.weak.len() < usize::from(self.tolerance) && self.scars.is_empty()
@@ -126,8 +134,7 @@ impl Run {
     /// As all data has its full redundancy, and fewer members are weak than it tolerates, another one becomes so.
     pub(super) fn weaken_another(&mut self, life: &Life) {
         let shard = life.shard.clone().expect("opened");
-        let is_there = |index: &usize| !self.disks[*index].is_gone();
-        if self.is_honest && is_whole(&shard) && self.members.iter().all(is_there) {
+        if self.is_honest && is_whole(&shard) && self.are_all_in_use(&shard) {
             // Who says when it fails has done no harm that the array does not know of, and all of that is mended.
             for index in std::mem::take(&mut self.weak) {
                 self.disks[index].set_plan(self.benign());
@@ -182,7 +189,7 @@ impl Run {
             self.audit(life)?;
             self.forget_replaced(life);
             // All that members ever did is made good.
-            if self.members.iter().all(|index| !self.disks[*index].is_gone()) {
+            if self.are_all_in_use(&shard) {
                 self.weak.clear();
             }
         }

@@ -145,7 +145,7 @@ const MATRIX: &[Fault] = &[
         what: "ranges that cannot be read",
         seen: "exact data; rewritten",
         proofs: &[Seeds("latent error"), Seeds("read error")],
-        gap: "",
+        gap: "errors on more than m members at an opening may cut off what was flushed",
     },
     Fault {
         id: "F11",
@@ -291,7 +291,7 @@ const MATRIX: &[Fault] = &[
             ),
             Run("paritas sim --scenario members"),
         ],
-        gap: "",
+        gap: "if the new member fails at once while another is out, the array opens to read alone",
     },
     Fault {
         id: "F25",

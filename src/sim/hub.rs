@@ -211,7 +211,7 @@ mod tests {
         let hub = SimHub::new(seed);
         let executor = Executor::new(Order::Seeded(seed));
         let plan =
-            Fault::OF_OPERATIONS.into_iter().fold(FaultPlan::none(), |plan, fault| plan.with(fault, 20_000));
+            Fault::OF_OPERATIONS.iter().fold(FaultPlan::none(), |plan, fault| plan.with(*fault, 20_000));
         for _ in 0..3 {
             hub.disk(BLOCKS * BLOCK_U64).set_plan(plan.clone());
         }

@@ -70,7 +70,7 @@ fn tell(args: &Demo, folder: &Path, story: &mut Story) -> Result<(), Failure> {
     let place = folder.join("array");
     std::fs::create_dir(&place).map_err(file_error)?;
     let members: Vec<PathBuf> = (0..6).map(|i| place.join(format!("disk{i}"))).collect();
-    let size = (bytes / 4 * 3 / 2 + (48 << 20)).next_multiple_of(1 << 20).max(MEMBER_BYTES_MIN);
+    let size = (bytes / 4 * 2 + (128 << 20)).next_multiple_of(1 << 20).max(MEMBER_BYTES_MIN);
     let options = CreateOptions { size: Some(size), scheme: Scheme::new(4, 2), ..CreateOptions::default() };
     let array = Array::create(&members, &options)?;
     story.tell(format!(

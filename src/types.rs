@@ -63,6 +63,17 @@ coordinate!(
     /// Random mark of one opening: tells its records from all others, whatever a chunk held before.
     Nonce(u64)
 );
+
+impl Nonce {
+    /// That of no opening: in a checkpoint it says that nothing follows.
+    pub const NONE: Nonce = Nonce(0);
+
+    /// The mark of an opening, from 64 random bits.
+    pub fn from_random(random: u64) -> Nonce {
+        Nonce(random.max(1))
+    }
+}
+
 coordinate!(
     /// Position of a record in the log.
     Sequence(u64)

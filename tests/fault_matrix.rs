@@ -145,7 +145,7 @@ const MATRIX: &[Fault] = &[
         what: "ranges that cannot be read",
         seen: "exact data; rewritten",
         proofs: &[Seeds("latent error"), Seeds("read error")],
-        gap: "errors on more than m members at an opening may cut off what was flushed",
+        gap: "a last record whose only header left is in a bad sector is taken for a free chunk",
     },
     Fault {
         id: "F11",
@@ -291,7 +291,7 @@ const MATRIX: &[Fault] = &[
             ),
             Run("paritas sim --scenario members"),
         ],
-        gap: "if the new member fails at once while another is out, the array opens to read alone",
+        gap: "",
     },
     Fault {
         id: "F25",

@@ -6,6 +6,7 @@ use super::checkpoint::Cut;
 use super::moves::{Moves, Touches};
 use super::room::Supply;
 use crate::error::{Error, Kind, Result};
+use crate::format::superblock::Checkpoint;
 use crate::format::tables::{DamageCause, DamageRecord};
 use crate::log::{Buffered, Log};
 use crate::map::{Catalog, PageCache, Volume};
@@ -14,7 +15,7 @@ use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
 use crate::zoo::{Bug, planted};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Limits that are stated at open (rule 11).
@@ -83,6 +84,9 @@ pub struct Progress {
 pub(super) struct MetaStream {
     pub(super) segment: Option<SegmentId>,
 }
+
+/// How far the history of each volume is durable, and its size then.
+type Heads = BTreeMap<VolumeId, (Number, u64)>;
 
 /// An open array.
 pub struct Core {
@@ -272,21 +276,50 @@ impl Core {
         self.progress.with(|progress| progress.closing = true);
         self.reformed.notify_all();
         let _maintenance = self.maintenance().await;
+        let mut settled = None;
         if !self.read_only {
             self.rest(true).await;
-            if let Err(error) = self.settle_all().await {
-                self.rest(false).await;
-                return Err(error);
+            match self.settle_all().await {
+                Ok(heads) => settled = Some(heads),
+                Err(error) => {
+                    self.rest(false).await;
+                    return Err(error);
+                }
             }
         }
         self.progress.with(|progress| progress.closed = true);
         self.changed.notify_all();
+        if let Some(heads) = settled {
+            self.mark_closed(heads).await;
+        }
         Ok(())
     }
 
-    async fn settle_all(&self) -> Result<()> {
+    /// Makes everything durable and commits it. Returns what the checkpoint covers, or less.
+    async fn settle_all(&self) -> Result<Heads> {
         self.flush_all().await?;
-        self.checkpoint().await
+        let heads = self.heads();
+        self.checkpoint().await?;
+        Ok(heads)
+    }
+
+    /// How far each volume's history is durable, and its size then.
+    fn heads(&self) -> Heads {
+        self.catalog.with(|catalog| {
+            catalog.iter().map(|(id, volume)| (id, (volume.durable, volume.durable_blocks))).collect()
+        })
+    }
+
+    /// Nothing more is accepted. If the last checkpoint covers everything, the superblocks say so: the next opening
+    /// needs no log, nor anybody to answer for its end.
+    async fn mark_closed(&self, covered: Heads) {
+        let _turn = self.turn().await;
+        if !self.log.with(|log| log.is_empty()) || self.heads() != covered {
+            return;
+        }
+        let last = self.stripes.pool.superblock().checkpoint;
+        // Where it is not durable the next opening looks for a log, and finds none.
+        let _unmarked = self.stripes.pool.publish(Some(Checkpoint { nonce: Nonce::NONE, ..last })).await;
     }
 
     /// The right to work on the segments in the background: one job at a time.

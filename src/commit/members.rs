@@ -72,11 +72,7 @@ impl Core {
         self.writable()?;
         let new = in_time(&self.env, new, &self.config);
         let failed = |error: &dyn std::fmt::Display| Error::io(format!("{}: {error}", new.path));
-        let leaving = self.member(old)?;
-        if matches!(leaving.state, MemberState::Leaving | MemberState::Removed) {
-            let text = format!("member {old} ({}) is being replaced already", leaving.path);
-            return Err(Error::new(Kind::Refused, text));
-        }
+        let leaving = self.replaceable(old)?;
         let superblock = self.stripes.pool.superblock();
         let chunks = Geometry { chunk_blocks: superblock.chunk_blocks }.chunks_on(new.device.len());
         let there = superblock.members.iter().filter(|record| record.state != MemberState::Removed);
@@ -88,23 +84,35 @@ impl Core {
         wipe(new.device.as_ref()).await.map_err(|error| failed(&error))?;
         let random = u128::from(self.env.entropy.next_u64()) << 64 | u128::from(self.env.entropy.next_u64());
         let record = new_member(Uuid::from_random(random), chunks, &new.path, leaving.label);
-        let mut taken = None;
         let _turn = self.turn().await;
+        self.replaceable(old)?;
+        let pool = &self.stripes.pool;
+        let runway: BTreeSet<Slot> = pool.superblock().checkpoint.runway.iter().map(|at| at.slot).collect();
+        let slot = pool.vacant_slot(|slot| {
+            !runway.contains(&slot) && self.stripes.space.with(|space| space.is_empty(slot))
+        })?;
+        let introduced = pool.introduce(slot, &record, new.device.as_ref()).await;
+        introduced.map_err(|error| failed(&error))?;
         self.reform(|| {
-            let runway: BTreeSet<Slot> =
-                self.stripes.pool.superblock().checkpoint.runway.iter().map(|at| at.slot).collect();
-            let is_vacant =
-                |slot| !runway.contains(&slot) && self.stripes.space.with(|space| space.is_empty(slot));
-            let slot = self.stripes.pool.replace(old, record.clone(), new.device.clone(), is_vacant)?;
             self.stripes.space.with(|space| space.add_member(slot, &record));
-            taken = Some(slot);
+            pool.replace(old, slot, record, new.device.clone());
             Ok(())
         })
         .await?;
-        let slot = taken.expect("the change was made");
-        match self.stripes.pool.device(slot) {
+        match pool.device(slot) {
             Some(_) => Ok(slot),
             None => Err(failed(&"it failed as soon as it was used, and is out again")),
+        }
+    }
+
+    fn replaceable(&self, old: Slot) -> Result<MemberRecord> {
+        let record = self.member(old)?;
+        match record.state {
+            MemberState::Leaving => {
+                let text = format!("member {old} ({}) is being replaced already", record.path);
+                Err(Error::new(Kind::Refused, text))
+            }
+            _ => Ok(record),
         }
     }
 

@@ -27,14 +27,18 @@ use crate::pool::{Candidate, Election, Pool, elect, new_member, read_rings};
 use crate::runtime::{Env, Owned, Signal, join_all};
 use crate::space::{Purpose, Segment, Space};
 use crate::stripe::{Stripes, View};
-use crate::types::{Epoch, Lba, Nonce, Number, Row, Scheme, SegmentId, Slot, Uuid, VolumeId};
+use crate::types::{Epoch, Lba, Nonce, Row, Scheme, SegmentId, Slot, Uuid};
 use crate::zoo::{Bug, planted};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Segment numbers of one opening: the opening's epoch in the upper half, so that no opening reuses those of
 /// another, not even of one that died before its first checkpoint.
 const SEGMENTS_PER_EPOCH: u32 = 32;
+
+/// What cannot be read while the log is replayed is asked for again after this: a bus that was reset is back then.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// What a new array is to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,7 +118,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         return Err(Error::invalid(format!("more than {CHUNKS_MAX} chunks; choose a larger chunk size")));
     }
     let mut space = Space::new(chunk_blocks, &table, SegmentId(0))?;
-    let nonce = Nonce(env.entropy.next_u64());
+    let nonce = Nonce::from_random(env.entropy.next_u64());
     let superblock = Superblock {
         features: Features::default(),
         array: Uuid::from_random(random()),
@@ -179,6 +183,7 @@ pub async fn open(
     let found = join_all(reads.collect()).await;
     let mut election = elect(&found, options.array)?;
     election.recognise(&candidates, &found).await;
+    election.must_be_newest(options.read_only)?;
     let present = election.present().len();
     if !options.read_only && present < election.quorum() {
         return Err(Error::new(
@@ -205,7 +210,7 @@ pub async fn open(
         core.stripes.pool.settle().await?;
         core.sync_members();
     }
-    core.load().await?;
+    core.load(&election.in_use()).await?;
     if !options.read_only {
         if core.stripes.pool.has_suspects() {
             core.evict().await?;
@@ -262,7 +267,7 @@ pub(super) fn assemble(
     Ok(Arc::new(Core {
         nonce: Nonce(match planted(Bug::ElectByTime) {
             true => env.clock.wall_seconds(),
-            false => env.entropy.next_u64(),
+            false => Nonce::from_random(env.entropy.next_u64()).0,
         }),
         stripes: Stripes::new(env.clone(), pool, space, !options.read_only),
         env,
@@ -300,8 +305,8 @@ fn segment(record: &SegmentRecord, purpose: Purpose, sealed: bool) -> Segment {
 }
 
 impl Core {
-    /// Loads the tables and replays the log.
-    async fn load(&self) -> Result<()> {
+    /// Loads the tables and replays the log. `in_use` are the members that have missed nothing.
+    async fn load(&self, in_use: &BTreeSet<Slot>) -> Result<()> {
         let checkpoint = self.stripes.pool.superblock().checkpoint;
         let unsealed = self.load_segments(checkpoint.segments).await?;
         let volumes: Vec<VolumeRecord> =
@@ -314,15 +319,47 @@ impl Core {
             .into_iter()
             .flat_map(|rows: Vec<DamageRecord>| rows)
             .collect();
-        let numbers: BTreeMap<VolumeId, Number> =
-            volumes.iter().filter(|row| !row.deleted).map(|row| (row.id, row.number)).collect();
+        let there = volumes.iter().filter(|row| !row.deleted);
+        let numbers = there.map(|row| (row.id, (row.scheme, row.number))).collect();
         let catalog = Catalog::new(volumes, damage, checkpoint.next_volume)?;
         self.catalog.with(|slot| *slot = catalog);
         let starts = unsealed.clone();
-        let mut replayed = replay(&self.stripes, &checkpoint, starts, &numbers).await?;
+        let again = unsealed.clone();
+        let mut replayed = replay(&self.stripes, &checkpoint, starts, &numbers, in_use).await?;
+        if replayed.is_unsure {
+            self.env.clock.sleep(SECOND_LOOK).await;
+            replayed = replay(&self.stripes, &checkpoint, again, &numbers, in_use).await?;
+        }
+        if !replayed.doubts.is_empty() && !self.read_only {
+            self.may_go_on(in_use).await?;
+        }
         let moves = std::mem::take(&mut replayed.moves);
         self.take_over(&checkpoint, unsealed, replayed)?;
         self.replay_moves(&moves).await
+    }
+
+    /// What may follow in the log is on members that are away or cannot be read. Away may be as many as the metadata
+    /// tolerates; who does not answer counts as away. What lies in bad sectors of others is lost.
+    async fn may_go_on(&self, in_use: &BTreeSet<Slot>) -> Result<()> {
+        let pool = &self.stripes.pool;
+        let (mut good, mut silent) = (0, Vec::new());
+        for slot in pool.active().into_iter().map(|(slot, _)| slot).filter(|slot| in_use.contains(slot)) {
+            match pool.answers(slot).await {
+                true => good += 1,
+                false => silent.push(slot),
+            }
+        }
+        if good >= pool.quorum() {
+            return Ok(());
+        }
+        let members = pool.superblock().members;
+        let names = silent.iter().map(|slot| format!("{slot} ({})", members[usize::from(slot.0)].path));
+        Err(Error::io(format!(
+            "the end of the log cannot be read: reads fail on member(s) {}, and with those that are away these are more \
+             than the array tolerates; nothing was changed: look after their devices and try again, or give up what \
+             cannot be read with 'salvage'",
+            names.collect::<Vec<_>>().join(", ")
+        )))
     }
 
     /// Loads the segment table. Returns the segments that may have grown, and from which row.
@@ -437,11 +474,13 @@ impl Core {
         }
         let time = self.env.clock.wall_seconds();
         self.catalog.with(|catalog| {
-            for gap in replayed.gaps {
+            for gap in &replayed.gaps {
                 if let Some(volume) = catalog.entry(gap.volume) {
                     volume.issued = volume.issued.max(gap.last);
                     volume.durable = volume.durable.max(gap.last);
                 }
+            }
+            for gap in replayed.gaps.into_iter().chain(replayed.doubts) {
                 let blocks = u32::try_from(gap.last.0 - gap.first.0 + 1).unwrap_or(u32::MAX);
                 catalog.damage.record(DamageRecord {
                     volume: gap.volume,

@@ -209,7 +209,7 @@ fn unheard_of(env: &Env, candidates: &[Candidate], scan: &Scan, origin: Origin, 
     };
     let members: Vec<MemberRecord> = (0..=last).map(Slot).map(member).collect();
     let scheme = Scheme::new(1, 0).expect("one copy");
-    let nonce = Nonce(env.entropy.next_u64());
+    let nonce = Nonce::from_random(env.entropy.next_u64());
     Election {
         members: (0..=last).map(|slot| scan.members.get(&Slot(slot)).copied()).collect(),
         newest: Superblock {
@@ -231,6 +231,7 @@ fn unheard_of(env: &Env, candidates: &[Candidate], scan: &Scan, origin: Origin, 
         epoch_seen: scan.epoch,
         commit_seen: 0,
         recognised: BTreeSet::new(),
+        blind: BTreeSet::new(),
         notes: Vec::new(),
     }
 }
@@ -321,8 +322,8 @@ impl Core {
                     visit(*record);
                     rows
                 }
-                Found::Broken { rows } => rows,
-                Found::Nothing => break,
+                Found::Broken { rows, .. } => rows,
+                Found::Nothing { .. } => break,
             };
             row = row.plus(u16::from(rows) + 1);
         }

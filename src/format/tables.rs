@@ -94,6 +94,7 @@ pub struct DamageRecord {
 pub enum DamageCause {
     /// More columns of a row were unreadable or wrong than the scheme tolerates.
     BeyondTolerance,
-    /// Records that no checkpoint covered were lost: `lba` is the first lost number, `blocks` how many.
+    /// Records that no checkpoint covered were lost, or may have been, because nobody could tell: `lba` is the first
+    /// lost number, `blocks` how many.
     LostRecords,
 }

@@ -2,6 +2,7 @@
 //! which finds them again.
 
 mod batch;
+mod doubts;
 mod edits;
 mod queue;
 mod replay;

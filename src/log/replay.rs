@@ -3,16 +3,20 @@
 //! Only records of the opening that wrote the checkpoint count, and only where the checkpoint says that the
 //! log may have gone (rule 5). For each volume the intervals are taken in order; the first gap is the cut
 //! (rule 4), unless a later record says that what is missing was durable: then it is lost, and reported.
-//! Data is read only behind the durable numbers, where torn and rotten look alike.
+//! Data is read only behind the durable numbers, where torn and rotten look alike. What cannot be read at all is not
+//! taken for missing: what may be there is reported, too.
 
+use super::doubts::Doubts;
 use crate::error::Result;
 use crate::format::record::{Change, HeaderPart, Interval, Owner, Record};
 use crate::format::superblock::{Checkpoint, ChunkAddress};
 use crate::runtime::join_all;
 use crate::stripe::{Found, Stripes, View};
-use crate::types::{Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, SegmentId, Sequence, VolumeId};
+use crate::types::{
+    Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, Scheme, SegmentId, Sequence, Slot, VolumeId,
+};
 use crate::zoo::{Bug, planted};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// First blocks of chunks that are read at once.
 const READS_AT_ONCE: usize = 64;
@@ -76,17 +80,31 @@ pub struct Replayed {
     pub moves: Vec<Move>,
     /// What is lost.
     pub gaps: Vec<Gap>,
+    /// What may be lost: members that would know are away or cannot be read.
+    pub doubts: Vec<Gap>,
+    /// Reads failed where something may have been.
+    pub is_unsure: bool,
     /// Where the log goes on.
     pub next_sequence: Sequence,
     /// Records read.
     pub records: u64,
 }
 
+/// Whether the blocks of a record are all there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Whole,
+    /// It was never whole.
+    Torn,
+    /// Too many cannot be read, and nothing shows that they were not there.
+    Unread,
+}
+
 /// Records that count only together.
 #[derive(Debug, Default)]
 struct Group {
     records: Vec<(SegmentId, Record)>,
-    whole: Option<bool>,
+    verdict: Option<Verdict>,
     /// Some volume goes on with it, or it has moves that count.
     counts: bool,
 }
@@ -103,7 +121,8 @@ impl Group {
 }
 
 /// Replays the log behind `checkpoint`. `unsealed` are the segments of its table that may have grown, with
-/// the row at which replay goes on; `volumes` the number up to which the trees have each volume.
+/// the row at which replay goes on; `volumes` the scheme of each volume and the number up to which the trees have it;
+/// `in_use` the members that have missed nothing that the newest superblock knows of.
 ///
 /// # Errors
 /// When a record contradicts itself.
@@ -111,11 +130,22 @@ pub async fn replay(
     stripes: &Stripes,
     checkpoint: &Checkpoint,
     unsealed: Vec<(View, Row)>,
-    volumes: &BTreeMap<VolumeId, Number>,
+    volumes: &BTreeMap<VolumeId, (Scheme, Number)>,
+    in_use: &BTreeSet<Slot>,
 ) -> Result<Replayed> {
     let mut replayed = Replayed { next_sequence: checkpoint.next_sequence, ..Replayed::default() };
+    if checkpoint.nonce == Nonce::NONE {
+        return Ok(replayed);
+    }
+    let errors = stripes.pool.read_errors();
+    let mut doubts = Doubts::new(in_use);
     let mut starts = unsealed;
-    starts.extend(runway(stripes, checkpoint).await);
+    starts.extend(runway(stripes, checkpoint, &mut doubts).await);
+    for slot in doubts.unread().clone() {
+        if !stripes.pool.answers(slot).await {
+            doubts.silent(slot);
+        }
+    }
     let mut groups: BTreeMap<Sequence, Group> = BTreeMap::new();
     for (view, from) in starts {
         let mut row = from;
@@ -129,8 +159,14 @@ pub async fn replay(
                     rows
                 }
                 // It counts as missing; what lies behind it may still be needed.
-                Found::Broken { rows } => rows,
-                Found::Nothing => break,
+                Found::Broken { rows, wrong } => {
+                    doubts.end(&view, wrong);
+                    rows
+                }
+                Found::Nothing { read } => {
+                    doubts.end(&view, read);
+                    break;
+                }
             };
             row = row.plus(u16::from(rows) + 1);
         }
@@ -143,12 +179,14 @@ pub async fn replay(
     }
     // A batch that was written again under the same numbers may be there twice: the younger first.
     let mut groups: Vec<Group> = groups.into_values().rev().collect();
-    for (&volume, &number) in volumes {
-        follow(stripes, &mut groups, volume, number, None, &mut replayed).await?;
+    for (&volume, &(scheme, number)) in volumes {
+        let at = follow(stripes, &mut groups, volume, number, None, &mut doubts, &mut replayed).await?;
+        let last = doubts.of(volume, scheme, at);
+        replayed.doubts.extend(last.map(|last| Gap { volume, first: at.next(), last }));
     }
     for group in groups.iter_mut().rev().filter(|group| has_moves(group)) {
         // A move that is torn was never in the map: the block still is where it was.
-        if is_whole(stripes, group, true).await? {
+        if judge(stripes, group, true, &doubts).await? == Verdict::Whole {
             group.counts = true;
             replayed.moves.extend(moves(group));
         }
@@ -158,6 +196,8 @@ pub async fn replay(
             entered.rows = entered.rows.max(record.row.plus(u16::from(record.rows) + 1).0);
         }
     }
+    let is_clear = replayed.doubts.is_empty() && doubts.unread().is_empty();
+    replayed.is_unsure = !is_clear && stripes.pool.read_errors() > errors;
     Ok(replayed)
 }
 
@@ -199,29 +239,29 @@ pub async fn retell(
         group.records.dedup_by_key(|(_, record)| record.sequence);
     }
     let mut groups: Vec<Group> = groups.into_values().rev().collect();
+    // Whoever salvages takes what can be read.
+    let nobody = BTreeSet::new();
+    let mut doubts = Doubts::new(&nobody);
     for (&volume, &(number, opening)) in volumes {
-        follow(stripes, &mut groups, volume, number, Some(opening), &mut replayed).await?;
+        follow(stripes, &mut groups, volume, number, Some(opening), &mut doubts, &mut replayed).await?;
     }
     Ok(replayed)
 }
 
 /// The segments that begin in chunks of the runway: any column's first header tells of all columns.
-async fn runway(stripes: &Stripes, checkpoint: &Checkpoint) -> Vec<(View, Row)> {
-    let reads = checkpoint.runway.iter().map(|&address| async move {
-        let block = stripes.first_block(address).await?;
-        let part = HeaderPart::decode(&block, None).ok()?;
-        if !began_here(stripes, &part, address, checkpoint) {
-            return None;
-        }
-        let Record { segment, scheme, columns, .. } = part.record;
-        Some(View { segment, scheme, columns })
-    });
-    let mut reads: Vec<_> = reads.collect();
+async fn runway(stripes: &Stripes, checkpoint: &Checkpoint, doubts: &mut Doubts<'_>) -> Vec<(View, Row)> {
     let mut views: BTreeMap<SegmentId, View> = BTreeMap::new();
-    while !reads.is_empty() {
-        let some = reads.split_off(reads.len().saturating_sub(READS_AT_ONCE));
-        let found = join_all(some).await;
-        views.extend(found.into_iter().flatten().map(|view| (view.segment, view)));
+    for some in checkpoint.runway.chunks(READS_AT_ONCE) {
+        let reads = some.iter().map(|&address| async move { (address, stripes.first_block(address).await) });
+        for (address, block) in join_all(reads.collect()).await {
+            doubts.chunk(address, block.is_some());
+            let part = block.and_then(|block| HeaderPart::decode(&block, None).ok());
+            let Some(part) = part.filter(|part| began_here(stripes, part, address, checkpoint)) else {
+                continue;
+            };
+            let Record { segment, scheme, columns, .. } = part.record;
+            views.insert(segment, View { segment, scheme, columns });
+        }
     }
     views
         .into_values()
@@ -243,15 +283,16 @@ fn began_here(stripes: &Stripes, part: &HeaderPart, address: ChunkAddress, check
 }
 
 /// Takes the intervals of one volume in order; where records of several openings are at hand, only those that
-/// continue what `opening` and its successors wrote: what one of them cut stays cut.
+/// continue what `opening` and its successors wrote: what one of them cut stays cut. Returns the last number.
 async fn follow(
     stripes: &Stripes,
     groups: &mut [Group],
     volume: VolumeId,
     number: Number,
     mut opening: Option<Opening>,
+    doubts: &mut Doubts<'_>,
     replayed: &mut Replayed,
-) -> Result<()> {
+) -> Result<Number> {
     let intervals =
         |group: &Group| group.last().intervals.iter().find(|interval| interval.volume == volume).copied();
     let durable = groups.iter().filter_map(intervals).map(|interval| interval.durable).max();
@@ -269,9 +310,13 @@ async fn follow(
             if opening.is_some_and(|opening| !opening.precedes(group.last())) {
                 continue;
             }
-            if is_whole(stripes, group, interval.through > durable).await? {
-                next = Some((index, interval.through));
-                break;
+            match judge(stripes, group, interval.through > durable, doubts).await? {
+                Verdict::Whole => {
+                    next = Some((index, interval.through));
+                    break;
+                }
+                Verdict::Unread => doubts.record(volume, interval.through),
+                Verdict::Torn => {}
             }
         }
         if let Some((index, through)) = next {
@@ -283,7 +328,7 @@ async fn follow(
             continue;
         }
         if at >= durable {
-            return Ok(());
+            return Ok(at);
         }
         // Durable, and gone: up to where a record goes on, or to the end of what is known durable.
         let resume = groups
@@ -299,23 +344,36 @@ async fn follow(
     }
 }
 
-async fn is_whole(stripes: &Stripes, group: &mut Group, check_data: bool) -> Result<bool> {
+async fn judge(
+    stripes: &Stripes,
+    group: &mut Group,
+    check_data: bool,
+    doubts: &Doubts<'_>,
+) -> Result<Verdict> {
     if !group.is_complete() {
-        return Ok(false);
+        return Ok(Verdict::Torn);
     }
     if !check_data || planted(Bug::TornTaken) {
-        return Ok(true);
+        return Ok(Verdict::Whole);
     }
-    if let Some(known) = group.whole {
-        return Ok(known);
+    if let Some(verdict) = group.verdict {
+        return Ok(verdict);
     }
-    let mut whole = true;
+    let mut verdict = Verdict::Whole;
     for (segment, record) in &group.records {
         let view = View { segment: *segment, scheme: record.scheme, columns: record.columns.clone() };
-        whole = whole && stripes.make_whole(&view, record).await?;
+        let torn = stripes.make_whole(&view, record).await?;
+        if torn.rows.is_empty() {
+            continue;
+        }
+        verdict = Verdict::Unread;
+        if doubts.is_proven(&view, torn.wrong) {
+            verdict = Verdict::Torn;
+            break;
+        }
     }
-    group.whole = Some(whole);
-    Ok(whole)
+    group.verdict = Some(verdict);
+    Ok(verdict)
 }
 
 fn has_moves(group: &Group) -> bool {

@@ -61,8 +61,8 @@ impl<'a> Emptier<'a> {
                     }
                     record.rows
                 }
-                Found::Broken { rows } => rows,
-                Found::Nothing => break,
+                Found::Broken { rows, .. } => rows,
+                Found::Nothing { .. } => break,
             };
             row = row.plus(u16::from(rows) + 1);
         }

@@ -3,9 +3,10 @@
 
 use super::elect::quorum;
 use super::members::Pool;
-use crate::device::Device;
+use super::rings::write_rings;
+use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState};
+use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState, Superblock};
 use crate::limits::MEMBERS_MAX;
 use crate::types::{Scheme, Slot};
 use std::sync::Arc;
@@ -32,51 +33,59 @@ impl Pool {
         })
     }
 
-    /// Puts a new member into the table, in use from now on, in the place of `old`, which leaves; and raises the
-    /// epoch. Returns its slot: that of a member that was removed, of those that `is_vacant`, or a new one.
+    /// The slot for a new member: that of one that was removed, of those that `is_vacant`, or a new one.
     ///
     /// # Errors
     /// [`Kind::Refused`] when the table is full.
-    pub fn replace(
-        &self,
-        old: Slot,
-        record: MemberRecord,
-        device: Arc<dyn Device>,
-        is_vacant: impl Fn(Slot) -> bool,
-    ) -> Result<Slot> {
+    pub fn vacant_slot(&self, is_vacant: impl Fn(Slot) -> bool) -> Result<Slot> {
         self.state.with(|state| {
             let members = &state.superblock.members;
-            let vacant = (0u8..)
-                .map(Slot)
-                .zip(members)
-                .find(|(slot, record)| record.state == MemberState::Removed && is_vacant(*slot));
-            let slot = match vacant {
-                Some((slot, _)) => slot,
+            let mut removed =
+                (0u8..).map(Slot).zip(members).filter(|(_, record)| record.state == MemberState::Removed);
+            match removed.find(|(slot, _)| is_vacant(*slot)) {
+                Some((slot, _)) => Ok(slot),
                 None if members.len() < MEMBERS_MAX => {
-                    Slot(u8::try_from(members.len()).expect("fewer than 255"))
+                    Ok(Slot(u8::try_from(members.len()).expect("fewer than 255")))
                 }
                 None => {
                     let text = format!("the member table has {MEMBERS_MAX} rows, and all are in use");
-                    return Err(Error::new(Kind::Refused, text));
+                    Err(Error::new(Kind::Refused, text))
                 }
-            };
+            }
+        })
+    }
+
+    /// Makes a device a member in its own superblocks, before anybody else knows of it. They are older than all others:
+    /// until these name it, it is none. So a table that counts on it never finds it without superblocks.
+    ///
+    /// # Errors
+    /// When the device fails. Nothing has changed then.
+    pub async fn introduce(
+        &self,
+        slot: Slot,
+        record: &MemberRecord,
+        device: &dyn Device,
+    ) -> std::result::Result<(), DeviceError> {
+        let mut superblock = Superblock { slot, commit: 0, ..self.superblock() };
+        set_row(&mut superblock, slot, record.clone());
+        write_rings(device, &superblock).await
+    }
+
+    /// Puts a new member into the table, in use from now on, in the place of `old`, which leaves; and raises the
+    /// epoch. `slot` is vacant.
+    pub fn replace(&self, old: Slot, slot: Slot, record: MemberRecord, device: Arc<dyn Device>) {
+        self.state.with(|state| {
             state.raise_epoch();
             state.suspects.remove(&old);
             let epoch = state.superblock.epoch;
             let leaving = &mut state.superblock.members[usize::from(old.0)];
             (leaving.state, leaving.since) = (MemberState::Leaving, epoch);
             let record = MemberRecord { state: MemberState::Active, since: epoch, ..record };
-            let at = usize::from(slot.0);
-            if at == state.devices.len() {
-                state.superblock.members.push(record);
-                state.devices.push(Some(device));
-            } else {
-                state.superblock.members[at] = record;
-                state.devices[at] = Some(device);
-            }
+            set_row(&mut state.superblock, slot, record);
+            state.devices.resize(state.superblock.members.len(), None);
+            state.devices[usize::from(slot.0)] = Some(device);
             state.hung.remove(&slot);
-            Ok(slot)
-        })
+        });
     }
 
     /// Salvage has found what there is: the checkpoint to come is newer than `generation`, and metadata has the
@@ -139,4 +148,14 @@ impl Pool {
     pub fn end_job(&self, kind: JobKind) {
         self.state.with(|state| state.superblock.jobs.retain(|job| job.kind != kind));
     }
+}
+
+/// A row of the member table, or the one behind its end.
+fn set_row(superblock: &mut Superblock, slot: Slot, record: MemberRecord) {
+    let at = usize::from(slot.0);
+    match superblock.members.get_mut(at) {
+        Some(row) => *row = record,
+        None => superblock.members.push(record),
+    }
+    assert!(at < superblock.members.len(), "slots are given out one after the other");
 }

@@ -45,6 +45,8 @@ pub struct Election {
     pub members: Vec<Option<usize>>,
     /// Those of `members` that have no superblock: their chunks say who they are.
     pub recognised: BTreeSet<Slot>,
+    /// Those of `members` that may have a newer superblock, which cannot be read.
+    pub blind: BTreeSet<Slot>,
     /// Devices left alone.
     pub notes: Vec<Note>,
 }
@@ -52,13 +54,39 @@ pub struct Election {
 impl Election {
     /// Slots in use whose device is there, superblocks included.
     pub fn present(&self) -> BTreeSet<Slot> {
-        (0u8..)
-            .map(Slot)
-            .zip(self.newest.members.iter().zip(&self.members))
-            .filter(|(_, (record, device))| record.state == MemberState::Active && device.is_some())
-            .map(|(slot, _)| slot)
-            .filter(|slot| !self.recognised.contains(slot))
-            .collect()
+        let in_use = self.in_use().into_iter();
+        in_use.filter(|slot| self.members[usize::from(slot.0)].is_some()).collect()
+    }
+
+    /// Slots that the newest superblock has in use, whether they are there or not, except those that have none.
+    pub fn in_use(&self) -> BTreeSet<Slot> {
+        let members = (0u8..).map(Slot).zip(&self.newest.members);
+        let active = members.filter(|(_, record)| record.state == MemberState::Active).map(|(slot, _)| slot);
+        active.filter(|slot| !self.recognised.contains(slot)).collect()
+    }
+
+    /// Refuses a superblock that may not be the newest: whoever cannot read all of its own cannot tell. To write,
+    /// as many must be able to as the quorum has; to read, one.
+    ///
+    /// # Errors
+    /// [`Kind::Io`].
+    pub fn must_be_newest(&self, read_only: bool) -> Result<()> {
+        let present = self.present();
+        let sure = present.difference(&self.blind).count();
+        let enough = if read_only { 1 } else { self.quorum() };
+        if self.blind.is_empty() || sure >= enough.min(present.len()) {
+            return Ok(());
+        }
+        let names = self
+            .blind
+            .iter()
+            .map(|slot| format!("{slot} ({})", self.newest.members[usize::from(slot.0)].path));
+        Err(Error::io(format!(
+            "superblocks cannot be read on member(s) {}, so that nobody knows the newest state of array '{}'; nothing \
+             was changed: look after their devices and try again, or give up what cannot be read with 'salvage'",
+            names.collect::<Vec<_>>().join(", "),
+            self.newest.name
+        )))
     }
 
     /// How many members must be in use for the array to be written: n - m (rule 8).
@@ -181,6 +209,12 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
         epoch_seen: heads.iter().map(|head| head.epoch).max().unwrap_or_default(),
         commit_seen: heads.iter().map(|head| head.commit).max().unwrap_or_default(),
         newest: newest.clone(),
+        blind: (0u8..)
+            .map(Slot)
+            .zip(&members)
+            .filter(|(_, candidate)| candidate.is_some_and(|index| found[index].is_blind))
+            .map(|(slot, _)| slot)
+            .collect(),
         members,
         recognised: BTreeSet::new(),
         notes,

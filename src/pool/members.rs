@@ -5,7 +5,7 @@
 //! beyond that nobody is evicted.
 
 use super::elect::{count, quorum};
-use super::rings::write_rings;
+use super::rings::{answers, write_rings};
 use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{Checkpoint, MemberRecord, MemberState, PastEpoch, Superblock};
@@ -169,12 +169,32 @@ impl Pool {
         self.state.with(|state| state.hung.contains(&slot))
     }
 
+    /// Reads of members that failed, counted with the array.
+    pub fn read_errors(&self) -> u64 {
+        let failed = |record: &MemberRecord| u64::from(record.errors[Fault::Read as usize]);
+        self.state.with(|state| state.superblock.members.iter().map(failed).sum())
+    }
+
+    /// Whether a member in use reads what it was given last, its superblock.
+    pub async fn answers(&self, slot: Slot) -> bool {
+        let commit = self.state.with(|state| state.superblock.commit);
+        match self.device(slot).filter(|_| !self.is_hung(slot)) {
+            Some(device) => answers(device.as_ref(), commit).await,
+            None => false,
+        }
+    }
+
     /// Whether a member waits to be evicted.
     pub fn has_suspects(&self) -> bool {
         self.state.with(|state| !state.suspects.is_empty())
     }
 
-    /// Whether enough members are in use to write: n-m of them.
+    /// How many members must be in use to write: n-m.
+    pub fn quorum(&self) -> usize {
+        self.state.with(|state| quorum(&state.superblock))
+    }
+
+    /// Whether enough members are in use to write.
     pub fn is_writable(&self) -> bool {
         self.state.with(|state| state.active().len() >= quorum(&state.superblock))
     }

@@ -7,6 +7,7 @@ use crate::layout::{ring_offsets, slot_offset};
 use crate::limits::{RING_BYTES, RING_SLOTS, SLOT_BYTES};
 use crate::types::BLOCK;
 use crate::zoo::{Bug, planted};
+use std::collections::BTreeSet;
 
 /// What the rings of a device hold.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Found {
     pub refused: Option<Error>,
     /// The device did not answer in time, and was not asked for the rest.
     pub is_silent: bool,
+    /// Some slot cannot be read in either ring: a newer copy may be there.
+    pub is_blind: bool,
 }
 
 /// Reads every slot of both rings. Unreadable slots count as damaged: the other copies speak for them.
@@ -30,16 +33,20 @@ pub async fn read_rings(device: &dyn Device) -> Found {
         return found;
     }
     let (front, back) = ring_offsets(device.len());
+    let mut unread = BTreeSet::new();
     for ring in [front, back] {
         for slot in 0..RING_SLOTS {
             match read_slot(device, slot_offset(ring, slot)).await {
                 Ok(Ok(copy)) => found.copies.push(copy),
                 // Each further read would take as long.
                 Err(DeviceError::Hangs) => {
-                    found.is_silent = true;
+                    (found.is_silent, found.is_blind) = (true, true);
                     return found;
                 }
-                Err(_) => found.damaged += 1,
+                Err(_) => {
+                    found.damaged += 1;
+                    found.is_blind |= !unread.insert(slot);
+                }
                 Ok(Err(error)) => match error.kind() {
                     Kind::NotFound => {}
                     Kind::Refused => found.refused = Some(error),
@@ -49,6 +56,17 @@ pub async fn read_rings(device: &dyn Device) -> Found {
         }
     }
     found
+}
+
+/// Whether a device can read the superblock of `commit`, which it has, in one of its rings.
+pub(super) async fn answers(device: &dyn Device, commit: u64) -> bool {
+    let (front, back) = ring_offsets(device.len());
+    for ring in [front, back] {
+        if read_full(device, slot_offset(ring, commit), BLOCK).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 async fn read_slot(device: &dyn Device, offset: u64) -> std::result::Result<Result<Superblock>, DeviceError> {

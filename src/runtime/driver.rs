@@ -310,6 +310,14 @@ mod tests {
             (2..5).map(|n| driver.block_on(async move { n })).collect::<Vec<_>>(),
             [Ok(2), Ok(3), Ok(4)]
         );
+        // It is turned when there is nothing else to do.
+        for _ in 0..5000 {
+            if !log.lock().is_empty() {
+                break;
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(driver.block_on(async { 5 }), Ok(5));
         drop(driver);
         assert_eq!(*log.lock(), ["dropped"]);
     }

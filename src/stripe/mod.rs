@@ -21,6 +21,7 @@ pub use read::Wanted;
 pub use record::{Found, View};
 pub use refill::{Refill, Refilled};
 pub use scrub::Scrubbed;
+pub use verify::Torn;
 
 use crate::codec::Codec;
 use crate::device::Device;

@@ -2,6 +2,7 @@
 
 use super::Stripes;
 use super::span::Prompt;
+use crate::checksum::witness;
 use crate::device::read_full;
 use crate::error::{Error, Result};
 use crate::format::record::{Expected, HeaderPart, Record};
@@ -30,9 +31,14 @@ pub enum Found {
     Broken {
         /// Rows behind the header.
         rows: u8,
+        /// Columns that were read and do not hold what the header says.
+        wrong: Vec<Column>,
     },
     /// No header.
-    Nothing,
+    Nothing {
+        /// Columns that were read and have none there.
+        read: Vec<Column>,
+    },
 }
 
 impl Stripes {
@@ -88,31 +94,27 @@ impl Stripes {
     /// The record whose header is in `row`, from the first column that still has it. With `nonce`, only a
     /// record of that opening counts.
     pub async fn find_record(&self, view: &View, row: Row, nonce: Option<Nonce>) -> Found {
-        let mut broken = None;
+        let mut best = Found::Nothing { read: Vec::new() };
         let mut late = Vec::new();
         for column in view.scheme.columns() {
-            let span = match self.prompt_span(view, column, row, 1).await {
-                Prompt::Answered(span) => span,
-                Prompt::Late(read) => {
-                    late.push((column, read));
-                    continue;
+            match self.prompt_span(view, column, row, 1).await {
+                Prompt::Answered(span) => {
+                    best = best.or(self.record_by(view, row, column, span, nonce).await);
                 }
-            };
-            match self.record_by(view, row, column, span, nonce).await {
-                Found::Record(record) => return Found::Record(record),
-                Found::Broken { rows } => broken = Some(rows),
-                Found::Nothing => {}
+                Prompt::Late(read) => late.push((column, read)),
+            }
+            if matches!(best, Found::Record(_)) {
+                return best;
             }
         }
         for (column, read) in late {
             let span = self.wait_for(view, read).await;
-            match self.record_by(view, row, column, span, nonce).await {
-                Found::Record(record) => return Found::Record(record),
-                Found::Broken { rows } => broken = Some(rows),
-                Found::Nothing => {}
+            best = best.or(self.record_by(view, row, column, span, nonce).await);
+            if matches!(best, Found::Record(_)) {
+                return best;
             }
         }
-        broken.map_or(Found::Nothing, |rows| Found::Broken { rows })
+        best
     }
 
     /// The record that a column's header describes.
@@ -124,28 +126,55 @@ impl Stripes {
         span: Vec<Option<Bytes>>,
         nonce: Option<Nonce>,
     ) -> Found {
-        let Some(block) = span.into_iter().next().flatten() else { return Found::Nothing };
+        let Some(block) = span.into_iter().next().flatten() else {
+            return Found::Nothing { read: Vec::new() };
+        };
+        let nothing = Found::Nothing { read: vec![column] };
         let expected = Expected { array: self.pool.identity().array, segment: view.segment, column, row };
-        let Ok(part) = HeaderPart::decode(&block, Some(expected)) else { return Found::Nothing };
+        let Ok(part) = HeaderPart::decode(&block, Some(expected)) else { return nothing };
         let counts = nonce.is_none_or(|nonce| nonce == part.record.nonce);
         if !counts || part.record.scheme != view.scheme {
-            return Found::Nothing;
+            return nothing;
         }
-        let rows = part.record.rows;
-        match self.describe(view, row, part).await {
-            Ok(record) => Found::Record(Box::new(record)),
-            Err(_) => Found::Broken { rows },
+        match self.describe(view, row, &part).await {
+            Some(blocks) => match part.finish(&blocks) {
+                Ok(record) => Found::Record(Box::new(record)),
+                Err(_) => Found::Broken { rows: part.record.rows, wrong: view.scheme.columns().collect() },
+            },
+            None => Found::Broken { rows: part.record.rows, wrong: self.misfits(view, row, &part).await },
         }
     }
 
-    /// The first block of a chunk.
+    /// The first block of a chunk; read once more if that fails.
     pub async fn first_block(&self, address: ChunkAddress) -> Option<Bytes> {
-        let (device, offset) = self.locate_to_read(address, Row(0))?;
-        read_full(device.as_ref(), offset, BLOCK).await.ok()
+        for _ in 0..2 {
+            let (device, offset) = self.locate_to_read(address, Row(0))?;
+            match read_full(device.as_ref(), offset, BLOCK).await {
+                Ok(block) => return Some(block),
+                Err(error) => self.blame_read(address.slot, &error),
+            }
+        }
+        None
     }
 
-    /// Completes a header with its description, whose blocks are verified by the header's own witnesses.
-    async fn describe(&self, view: &View, row: Row, part: HeaderPart) -> Result<Record> {
+    /// Columns that were read and do not hold what a header says of the description behind it.
+    async fn misfits(&self, view: &View, row: Row, part: &HeaderPart) -> Vec<Column> {
+        let mut wrong = Vec::new();
+        let count = part.record.description_rows;
+        for column in view.scheme.columns() {
+            let span = self.span(view, column, row.plus(1), usize::from(count)).await;
+            let misfit = |(behind, block): (u8, &Option<Bytes>)| {
+                block.as_ref().is_some_and(|block| witness(block) != part.record.witness(behind, column))
+            };
+            if (0..count).zip(&span).any(misfit) {
+                wrong.push(column);
+            }
+        }
+        wrong
+    }
+
+    /// The blocks of a header's description, verified by the header's own witnesses; `None` if one is lost.
+    async fn describe(&self, view: &View, row: Row, part: &HeaderPart) -> Option<Vec<Bytes>> {
         let (k, needs) = (usize::from(view.scheme.k()), part.needs());
         let column = |index: usize| Column(u8::try_from(index).expect("k fits u8"));
         let wanted =
@@ -153,13 +182,20 @@ impl Stripes {
         let behind = |index: usize| u8::try_from(index).expect("description rows fit u8");
         let witnesses = |index: usize, column: Column| part.record.witness(behind(index), column);
         let found = self.verified_or_rebuilt(view, row.plus(1), wanted, &witnesses).await;
-        let blocks: Option<Vec<Bytes>> = found.into_iter().flatten().collect();
-        let blocks = blocks.ok_or_else(|| {
-            Error::corrupt(format!(
-                "the description of the record at row {row} of segment {} is lost",
-                view.segment
-            ))
-        })?;
-        part.finish(&blocks)
+        found.into_iter().flatten().collect()
+    }
+}
+
+impl Found {
+    /// What two columns say together: a record before a broken one before none.
+    fn or(self, other: Found) -> Found {
+        match (self, other) {
+            (Found::Nothing { mut read }, Found::Nothing { read: more }) => {
+                read.extend(more);
+                Found::Nothing { read }
+            }
+            (found, Found::Nothing { .. }) => found,
+            (_, found) => found,
+        }
     }
 }

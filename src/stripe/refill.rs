@@ -66,8 +66,8 @@ impl Stripes {
                     next
                 }
                 // What lies behind may still be found.
-                Found::Broken { rows } => row.plus(u16::from(rows) + 1),
-                Found::Nothing => row.plus(1),
+                Found::Broken { rows, .. } => row.plus(u16::from(rows) + 1),
+                Found::Nothing { .. } => row.plus(1),
             };
         }
         Ok(done)

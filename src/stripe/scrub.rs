@@ -34,11 +34,11 @@ impl Stripes {
                     }
                     row.plus(u16::from(record.rows) + 1)
                 }
-                Found::Broken { rows } => {
+                Found::Broken { rows, .. } => {
                     found.indescribable += 1;
                     row.plus(u16::from(rows) + 1)
                 }
-                Found::Nothing => row.plus(1),
+                Found::Nothing { .. } => row.plus(1),
             };
         }
         Ok(found)

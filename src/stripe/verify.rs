@@ -8,30 +8,41 @@ use crate::format::record::{Expected, HeaderPart, Record};
 use crate::runtime::join_all;
 use crate::types::{BLOCK, Column};
 use crate::zoo::{Bug, planted};
+use std::collections::BTreeSet;
 
 /// Rows that are read at once: bounds the memory for the widest scheme.
 const ROWS_AT_ONCE: usize = 16;
 
+/// Rows of a record that cannot be reconstructed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Torn {
+    /// The rows, counted from behind the header; none when the record is whole.
+    pub rows: Vec<u8>,
+    /// Columns that were read and do not hold what they should in one of these rows. Where there are none, nothing
+    /// shows that the record was never whole.
+    pub wrong: BTreeSet<Column>,
+}
+
 impl Stripes {
-    /// Reads every block of a record on every member in use. `false` when a row cannot be reconstructed: the
-    /// record is torn. Otherwise each block and header that is missing or wrong is written again, with the
-    /// bytes that its witness proves. No member is blamed: a crash may have torn the record.
+    /// Reads every block of a record on every member in use. When a row cannot be reconstructed, the record is
+    /// torn, and the first such rows are returned. Otherwise each block and header that is missing or wrong is written
+    /// again, with the bytes that its witness proves. No member is blamed: a crash may have torn the record.
     ///
     /// # Errors
     /// When a header cannot be encoded again.
-    pub async fn make_whole(&self, view: &View, record: &Record) -> Result<bool> {
+    pub async fn make_whole(&self, view: &View, record: &Record) -> Result<Torn> {
         let rows = usize::from(record.rows);
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
             let count = ROWS_AT_ONCE.min(rows - first);
-            if !self.mend_rows(view, record, first, count, false).await.is_empty() {
-                return Ok(false);
+            let torn = self.mend_rows(view, record, first, count, false).await;
+            if !torn.rows.is_empty() {
+                return Ok(torn);
             }
         }
-        if planted(Bug::MendWithoutHeaders) {
-            return Ok(true);
+        if !planted(Bug::MendWithoutHeaders) {
+            self.mend_headers(view, record).await?;
         }
-        self.mend_headers(view, record).await?;
-        Ok(true)
+        Ok(Torn::default())
     }
 
     /// Reads and verifies every block of a record on every member that can be read, as [`Stripes::make_whole`] does,
@@ -44,7 +55,7 @@ impl Stripes {
         let mut broken = Vec::new();
         for first in (0..rows).step_by(ROWS_AT_ONCE) {
             let count = ROWS_AT_ONCE.min(rows - first);
-            broken.extend(self.mend_rows(view, record, first, count, true).await);
+            broken.extend(self.mend_rows(view, record, first, count, true).await.rows);
         }
         if planted(Bug::ScrubWithoutHeaders) {
             return Ok(broken);
@@ -54,7 +65,6 @@ impl Stripes {
     }
 
     /// What is read once and found good is what the rest is rebuilt from: a second read might not be as good.
-    /// Returns the rows that cannot be reconstructed.
     async fn mend_rows(
         &self,
         view: &View,
@@ -62,11 +72,11 @@ impl Stripes {
         first: usize,
         count: usize,
         blames: bool,
-    ) -> Vec<u8> {
+    ) -> Torn {
         let begin = record.row.plus(1 + u16::try_from(first).expect("a record's row"));
         let reads = view.scheme.columns().map(|column| self.span(view, column, begin, count));
         let spans = join_all(reads.collect()).await;
-        let mut broken = Vec::new();
+        let mut torn = Torn::default();
         for index in 0..count {
             let row = u8::try_from(first + index).expect("a record's row");
             let (mut good, mut wrong) = (Vec::new(), Vec::new());
@@ -84,7 +94,9 @@ impl Stripes {
                 }
             }
             if good.len() < usize::from(view.scheme.k()) {
-                broken.push(row);
+                torn.rows.push(row);
+                let was_read = |column: &Column| spans[usize::from(column.0)][index].is_some();
+                torn.wrong.extend(wrong.into_iter().filter(was_read));
                 continue;
             }
             let forgets = blames && planted(Bug::ScrubWithoutParity);
@@ -97,13 +109,15 @@ impl Stripes {
                 let rebuilt =
                     self.codec(view.scheme).reconstruct(&available, &[column], &mut [block.as_mut()]);
                 if rebuilt.is_err() || witness(block.as_ref()) != record.witness(row, column) {
-                    broken.push(row);
+                    // The witnesses contradict each other.
+                    torn.rows.push(row);
+                    torn.wrong.extend(view.scheme.columns());
                     break;
                 }
                 self.heal(view, at, column, block.freeze()).await;
             }
         }
-        broken
+        torn
     }
 
     /// A header is as it must be when it says what the others say and names the chunk that it lies in. Those of

@@ -5,17 +5,12 @@
 //! is right all the same. In both cases the process then dies, or the power fails, the members are well again, and the
 //! array opens with every volume a prefix of its history that has everything that was flushed; it becomes whole, says
 //! so, and any m members may be lost.
-//!
-//! What this does not have: reads that fail on more members than are tolerated while the array is opened. What cannot
-//! be read then is taken for what is not there: a record for the log's end, a superblock for an older one. And where
-//! both a member and the one that takes another's place fail, the array may be left for reading only.
 
 use super::super::enumerate::Expected;
 use super::phases::{Phase, Played};
 use super::stage::{Checked, MEMBER_BYTES, Open, Stage, is_honest};
 use super::{Tally, Unit, guarded};
 use crate::commit::OpenOptions;
-use crate::error::Kind;
 use crate::format::superblock::MemberState;
 use crate::sim::{Nth, Op};
 use crate::types::{Scheme, Slot};
@@ -123,10 +118,7 @@ impl Operations {
                     };
                     let submitted = |disk: &usize| of(OPS.map(|op| stage.disks[*disk].submitted(op)));
                     let most = set.iter().map(submitted).max().unwrap_or(0);
-                    let blind = count > m && matches!(op, None | Some(Op::Read));
-                    let opened = set.iter().map(|disk| of(played.opened[*disk])).max().unwrap_or(0);
-                    let first = if blind { opened } else { 0 };
-                    found.extend((first..most).map(|n| Strike { disks: set.clone(), mode, n }));
+                    found.extend((0..most).map(|n| Strike { disks: set.clone(), mode, n }));
                 }
             }
         }
@@ -165,13 +157,6 @@ impl Operations {
         stage.disks.iter().for_each(|disk| disk.fail_nth(None));
         let open = match stage.open(stage.candidates())? {
             Ok(open) if expected.is_made => open,
-            Err(error)
-                if expected.is_made && error.kind() == Kind::ReadOnly && beyond && self.is_new(strike) =>
-            {
-                let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
-                let open = stage.open_as(stage.candidates(), read_only)?;
-                return open.map_err(|error| format!("even to read: {error}"))?.settle(&mut expected);
-            }
             Err(error) if expected.is_made => return Err(format!("open afterwards: {error}")),
             // It was never made. If it opens all the same, it has nothing; and it can be made.
             half_made => {

@@ -8,7 +8,6 @@ use super::stage::{Checked, Open, Stage};
 use crate::commit::{OpenOptions, Upkeep};
 use crate::error::Error;
 use crate::maintain::Pace;
-use crate::sim::Op;
 use crate::types::{Scheme, Slot};
 
 /// A part of the workload, and what it begins with.
@@ -31,8 +30,6 @@ pub(super) struct Played {
     /// Segments that the cleaner emptied, and bytes that a rebuild wrote.
     pub(super) cleaned: u64,
     pub(super) rebuilt: u64,
-    /// Reads, writes and flushes that each disk had been asked for when the array was open.
-    pub(super) opened: Vec<[u64; 3]>,
 }
 
 impl Phase {
@@ -62,13 +59,8 @@ impl Phase {
 
     /// Plays it on these disks.
     pub(super) fn play(&self, stage: &Stage) -> Checked<Played> {
-        let mut played = Played {
-            expected: self.expected.clone(),
-            errors: Vec::new(),
-            cleaned: 0,
-            rebuilt: 0,
-            opened: Vec::new(),
-        };
+        let mut played =
+            Played { expected: self.expected.clone(), errors: Vec::new(), cleaned: 0, rebuilt: 0 };
         (self.play)(self, stage, &mut played)?;
         Ok(played)
     }
@@ -78,8 +70,6 @@ impl Played {
     fn open(&mut self, stage: &Stage, upkeep: Upkeep) -> Checked<Option<Open>> {
         let options = OpenOptions { upkeep, ..OpenOptions::default() };
         let opened = stage.open_as(stage.candidates(), options)?;
-        let ops = [Op::Read, Op::Write, Op::Flush];
-        self.opened = stage.disks.iter().map(|disk| ops.map(|op| disk.submitted(op))).collect();
         Ok(opened.map_err(|error| self.errors.push(("open".into(), error))).ok())
     }
 

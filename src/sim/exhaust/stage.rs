@@ -253,7 +253,14 @@ impl Open {
             let number = catalog.with(|catalog| catalog.get(id).map(|volume| volume.issued));
             let number = number.map_err(|error| error.to_string())?;
             let state = history.at(number).ok_or_else(|| format!("volume '{name}' is at number {number}"))?;
-            is_old |= number != history.issued();
+            if number != history.issued() {
+                is_old = true;
+                if catalog.with(|catalog| catalog.damage.lost_writes(id)).is_none() {
+                    return Err(format!(
+                        "volume '{name}' is at number {number}, and nothing says that it may be old"
+                    ));
+                }
+            }
             if state.len() as u64 != volume.blocks {
                 return Err(format!("volume '{name}' has {} blocks at number {number}", volume.blocks));
             }

@@ -24,8 +24,9 @@ pub enum Kind {
         /// The first lost block.
         lba: Lba,
     },
-    /// Writes of a volume that were durable are lost with the records that held them; which blocks they
-    /// changed is not known. Flushes fail until the loss is acknowledged.
+    /// Writes of a volume that were durable are lost with the records that held them, or may be, because members
+    /// that could tell were away at the opening; which blocks they changed is not known. Flushes fail until the loss
+    /// is acknowledged.
     LostWrites {
         /// The volume that lost writes.
         volume: VolumeId,

@@ -231,9 +231,9 @@ impl Core {
             let Some((first, count)) = catalog.damage.lost_writes(volume) else { return Ok(()) };
             let name = &catalog.get(volume)?.name;
             let text = format!(
-                "{count} writes, trims or resizes of volume '{name}', from number {first} on, were durable and \
-                 are lost with the records that held them; what they changed is as it was before. `paritas \
-                 clear`, or Array::clear, acknowledges this"
+                "at least {count} writes, trims or resizes of volume '{name}', from number {first} on, are lost with \
+                 the records that held them, or may be, because who could tell was away; what they changed is as it \
+                 was before. `paritas clear`, or Array::clear, acknowledges this"
             );
             Err(Error::new(Kind::LostWrites { volume }, text))
         })

@@ -21,7 +21,8 @@
 //! **Losses.** When more is damaged than the scheme tolerates, exactly the blocks that are gone fail to be read,
 //! with [`Kind::DataLoss`], until they are written anew. When durable writes are gone before any map had them,
 //! so that nobody knows what they covered, every flush of the volume fails with [`Kind::LostWrites`] until
-//! [`Array::clear`] acknowledges it. When what was accepted cannot be made durable because too few members are
+//! [`Array::clear`] acknowledges it; also when they may be, because after a crash more members are away than the volume
+//! tolerates. When what was accepted cannot be made durable because too few members are
 //! left, flushes fail until the array is opened anew; the volume then goes on from what was durable.
 //!
 //! ```

@@ -273,7 +273,7 @@ pub(crate) fn describe(damage: &Damage) -> String {
     match damage.loss {
         Loss::Range { offset, length } => format!("{}: {length} bytes at {offset} are lost", damage.volume),
         Loss::Writes { first, count } => {
-            format!("{}: {count} writes from number {first} on are lost", damage.volume)
+            format!("{}: at least {count} writes from number {first} on are lost, or may be", damage.volume)
         }
     }
 }

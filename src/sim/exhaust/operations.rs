@@ -254,6 +254,15 @@ mod tests {
         assert!(tally.runs > 20, "{}", tally.runs);
     }
 
+    /// An opening that could not read the log took it for ended, one that could not read a superblock took an older
+    /// one for the newest, and a member that failed as it took another's place left too few that counted.
+    #[test]
+    fn what_cannot_be_read_or_written_at_an_opening_or_a_replacement_changes_nothing_for_good() {
+        for name in ["nth/1+1/work/01/reads/22", "nth/1+1/work/01/everything/3", "nth/2+1/mend/23/write/2"] {
+            assert_eq!(repeat(name), Ok(()), "{name}");
+        }
+    }
+
     #[test]
     fn a_failure_is_found_again_by_its_name() {
         assert_eq!(repeat("nth/1+1/work/0/write/3"), Ok(()));

@@ -4,8 +4,8 @@ use super::scene::{Life, Scene};
 use crate::error::Kind;
 use crate::format::page::{Key, TreeId};
 use crate::map::Tree;
-use crate::sim::Rot;
-use crate::types::{Lba, Number, VolumeId};
+use crate::sim::{Rot, SimDisk};
+use crate::types::{Lba, Number, Scheme, VolumeId};
 
 /// An array whose volume has lost its first two writes with their records, and kept the third.
 fn after_a_loss() -> (Scene, VolumeId) {
@@ -146,4 +146,56 @@ fn blocks_that_a_lost_page_of_the_map_has_are_named_and_all_others_are_exact() {
     life.expect(id, last + 1, 999 - last, 1);
     let damage = life.shard.damage();
     assert_eq!((damage.len(), damage[0].lba.0, damage[0].blocks as usize), (1, first, lost.len()));
+}
+
+/// A mirror on four members with a volume of its own scheme and one of three copies, and what was written last to the
+/// weak one; then the two members vanish that hold that.
+fn without_the_end_of_the_log(closes: bool) -> (Scene, Life, VolumeId, VolumeId) {
+    let scene = Scene::new((1, 1), 16, &[120; 4]);
+    let life = scene.open();
+    let three = Scheme::new(1, 2).expect("valid");
+    let strong = life.run(async move |shard| shard.create_volume("strong", three, 64).await).expect("made");
+    let weak = life.volume("weak", 64);
+    life.write(strong, 0, 8, 1);
+    life.flush(strong);
+    life.write(weak, 0, 8, 2);
+    life.flush(weak);
+    let segment = life.segment(weak, 0);
+    let columns = life.shard.core().stripes().view(segment).expect("in the table").columns;
+    if closes {
+        life.run(async move |shard| shard.close().await).expect("closed");
+    }
+    life.kill();
+    columns.iter().flatten().for_each(|address| scene.disks[usize::from(address.slot.0)].vanish());
+    let life = scene.open();
+    (scene, life, weak, strong)
+}
+
+#[test]
+fn what_may_have_been_written_last_to_members_that_are_away_is_named() {
+    let (scene, life, weak, strong) = without_the_end_of_the_log(false);
+    life.expect(strong, 0, 8, 1);
+    assert_eq!(flush(&life, strong), Ok(Number(1)));
+    let named: Vec<(VolumeId, u64)> =
+        life.shard.damage().iter().map(|record| (record.volume, record.lba.0)).collect();
+    assert_eq!(named, [(weak, 1)], "its first write");
+    assert_eq!(flush(&life, weak), Err(Kind::LostWrites { volume: weak }));
+    life.run(async move |shard| shard.clear().await).expect("acknowledged");
+    life.write(weak, 8, 8, 3);
+    assert_eq!(flush(&life, weak), Ok(Number(1)), "the number of the lost one");
+    // What was away is cut: it stays so when they are back.
+    life.kill();
+    scene.disks.iter().for_each(SimDisk::come_back);
+    let life = scene.open();
+    life.expect(weak, 8, 8, 3);
+    assert_eq!(life.shard.damage(), []);
+    let unwritten = life.run(async move |shard| shard.read(weak, Lba(0), 1).await).expect("read");
+    assert!(unwritten.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn behind_a_clean_close_nothing_is_missing_whoever_is_away() {
+    let (_scene, life, weak, strong) = without_the_end_of_the_log(true);
+    assert_eq!(life.shard.damage(), []);
+    assert_eq!((flush(&life, weak), flush(&life, strong)), (Ok(Number(1)), Ok(Number(1))));
 }

@@ -10,6 +10,7 @@ use super::band::{Ask, Band};
 use super::read::Reading;
 use super::{Stripes, View, Wanted};
 use crate::format::record::Record;
+use crate::format::superblock::ChunkAddress;
 use crate::runtime::join_all;
 use crate::types::{Column, Row, SegmentId};
 use crate::zoo::{Bug, planted};
@@ -26,6 +27,8 @@ type AtHand = BTreeMap<(SegmentId, Row), Vec<(Column, Bytes)>>;
 struct Missing {
     index: Index,
     wanted: Wanted,
+    /// Where it was read in vain; `None` if it was not read, because its column was doubted or absent.
+    read_at: Option<ChunkAddress>,
     /// It is known to be bad, and not only late.
     is_bad: bool,
 }
@@ -43,7 +46,8 @@ impl Stripes {
         }
     }
 
-    /// Reconstructs blocks of one record, verifies, and heals. Returns those that it brought back.
+    /// Reconstructs blocks of one record, verifies, and heals. Returns those that it brought back. `view` is from when
+    /// the call began to read.
     async fn restore_record(
         &self,
         view: &View,
@@ -52,12 +56,35 @@ impl Stripes {
         at_hand: &AtHand,
     ) -> Vec<(Index, Bytes)> {
         // The checksum in a pointer is too short to choose by among what may be stale; witnesses are not.
-        let view = &self.wide_view(view);
+        let mut wide = self.view_now(view);
+        loop {
+            let restored = self.restore_by(&wide, header, missing, at_hand).await;
+            let now = self.view_now(view);
+            // Nothing is lost that a rebuild has put elsewhere meanwhile.
+            if restored.len() == missing.len() || now == wide {
+                return restored;
+            }
+            wide = now;
+        }
+    }
+
+    /// The segment with its columns, doubted ones too, as they are now.
+    fn view_now(&self, before: &View) -> View {
+        self.wide_view(&self.view(before.segment).unwrap_or_else(|_| before.clone()))
+    }
+
+    /// [`Stripes::restore_record`] with the columns as they are in `view`.
+    async fn restore_by(
+        &self,
+        view: &View,
+        header: Row,
+        missing: &[Missing],
+        at_hand: &AtHand,
+    ) -> Vec<(Index, Bytes)> {
         let Some(record) = self.known_record(view, header).await else { return Vec::new() };
         let missing: Vec<&Missing> =
             missing.iter().filter(|missing| is_known(&record, &missing.wanted)).collect();
-        let wanted: Vec<Wanted> = missing.iter().map(|missing| missing.wanted).collect();
-        let blocks = self.reconstruct(view, &record, &wanted, at_hand).await;
+        let blocks = self.reconstruct(view, &record, &missing, at_hand).await;
         let trusted = planted(Bug::ParityUnverified);
         let restored: Vec<(&Missing, Bytes)> = missing
             .into_iter()
@@ -79,14 +106,14 @@ impl Stripes {
         &self,
         view: &View,
         record: &Record,
-        wanted: &[Wanted],
+        missing: &[&Missing],
         at_hand: &AtHand,
     ) -> Vec<Option<Bytes>> {
-        let rows = wanted.iter().map(|wanted| wanted.pointer.place.row.0);
+        let rows = missing.iter().map(|missing| missing.wanted.pointer.place.row.0);
         let (Some(first), Some(last)) = (rows.clone().min(), rows.max()) else { return Vec::new() };
         let mut columns = vec![BTreeSet::new(); usize::from(last - first) + 1];
-        for wanted in wanted {
-            let place = wanted.pointer.place;
+        for missing in missing {
+            let place = missing.wanted.pointer.place;
             columns[usize::from(place.row.0 - first)].insert(place.column);
         }
         let columns = columns.into_iter().map(|columns| columns.into_iter().collect()).collect();
@@ -96,13 +123,14 @@ impl Stripes {
             u8::try_from(row).expect("within the record")
         };
         let witnesses = |index: usize, column: Column| record.witness(behind(index), column);
-        for index in 0..band.len() {
-            for column in band.wanted(index).to_vec() {
-                // It was read in vain, unless it is doubted: then it was not read.
-                if !self.is_doubted(view, column) {
-                    band.give_up(index, column);
-                }
+        for missing in missing {
+            let place = missing.wanted.pointer.place;
+            // What is somewhere else by now, or was not read, may be good.
+            if missing.read_at == view.columns[usize::from(place.column.0)] {
+                band.give_up(usize::from(place.row.0 - first), place.column);
             }
+        }
+        for index in 0..band.len() {
             let row = Row(first).plus(u16::try_from(index).expect("a record's row"));
             for (column, block) in at_hand.get(&(view.segment, row)).into_iter().flatten() {
                 band.give_up(index, *column);
@@ -112,13 +140,13 @@ impl Stripes {
         }
         self.gather(view, &mut band, Vec::new(), &witnesses).await;
         let blocks = self.regenerate(view, &band, &witnesses);
-        let block = |wanted: &Wanted| {
-            let place = wanted.pointer.place;
+        let block = |missing: &&Missing| {
+            let place = missing.wanted.pointer.place;
             let index = usize::from(place.row.0 - first);
             let at = band.wanted(index).binary_search(&place.column).ok()?;
             blocks[index][at].clone()
         };
-        wanted.iter().map(block).collect()
+        missing.iter().map(block).collect()
     }
 }
 
@@ -129,7 +157,9 @@ fn survey(readings: &[&mut Reading<'_>]) -> (BTreeMap<(SegmentId, Row), Vec<Miss
     for (run, reading) in readings.iter().enumerate() {
         for (at, wanted) in reading.run.iter().enumerate().filter(|(at, _)| reading.blocks[*at].is_none()) {
             let (pointer, place) = (wanted.pointer, wanted.pointer.place);
-            let missing = Missing { index: (run, at), wanted: *wanted, is_bad: reading.late.is_none() };
+            let read_at = reading.view.columns[usize::from(place.column.0)];
+            let missing =
+                Missing { index: (run, at), wanted: *wanted, read_at, is_bad: reading.late.is_none() };
             records.entry((place.segment, pointer.header_row())).or_default().push(missing);
             at_hand.insert((place.segment, place.row), Vec::new());
         }

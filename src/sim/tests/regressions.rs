@@ -3,7 +3,7 @@
 use super::scene::{Life, Scene, data};
 use crate::maintain::Pace;
 use crate::sim::{Fault, Rot};
-use crate::types::{Lba, Scheme, VolumeId};
+use crate::types::{Lba, Scheme, SegmentId, VolumeId};
 
 /// Blocks of one batch that fill a segment of 8 rows and one data column: a header and these.
 const SEGMENT: u64 = 7;
@@ -298,4 +298,36 @@ fn what_a_kill_tears_is_no_fault_of_members_and_lacks_no_redundancy() {
         assert_eq!(errors, [[0; 4]; 3], "{event} {blocks}");
     }
     assert!(torn > 5 && whole > 5, "{torn} {whole}");
+}
+
+// A member came back that had been away while replay found one of its segments, and so the column there was doubted. A
+// read of it began, and did not read it, because it was doubted; then the rebuild had verified it, and it was doubted no
+// more; and the read took it for one that it had read in vain. A good block was answered as lost.
+#[test]
+fn a_column_that_a_rebuild_verifies_under_a_read_is_read() {
+    let mut doubted = 0;
+    for events in 0..60 {
+        let scene = Scene::new((1, 0), 32, &[80; 2]);
+        let life = scene.open();
+        let id = life.volume("mail", 64);
+        life.write(id, 0, 4, 1);
+        life.flush(id);
+        life.checkpoint();
+        let own = life.blocks(life.segment(id, 0))[0].0;
+        life.kill();
+        scene.disks[own].vanish();
+        scene.open().kill();
+        scene.disks[own].come_back();
+        let life = scene.open_for_upkeep();
+        let lacking =
+            life.shard.core().stripes().space.with(|space| space.lacking(SegmentId(u64::MAX)).len());
+        doubted += u32::from(lacking > 0);
+        let rebuild = life.start(async move |shard| shard.rebuild(Pace::default()).await);
+        life.step(events);
+        let read = life.start(async move |shard| shard.read(id, Lba(0), 4).await);
+        assert_eq!(life.wait(&read), Ok(data(0, 4, 1)), "after {events} events");
+        assert!(life.shard.damage().is_empty());
+        life.wait(&rebuild).expect("rebuilt");
+    }
+    assert_eq!(doubted, 60);
 }

@@ -7,14 +7,13 @@ use super::moves::{Moves, Touches};
 use super::room::Supply;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::Checkpoint;
-use crate::format::tables::{DamageCause, DamageRecord};
+use crate::format::tables::DamageRecord;
 use crate::log::{Buffered, Log};
 use crate::map::{Catalog, PageCache, Volume};
 use crate::runtime::{Env, Owned, Signal};
 use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
-use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -209,17 +208,6 @@ impl Core {
     /// What is kept free.
     pub(crate) fn reserves(&self) -> Reserves {
         self.limits.with(|limits| limits.reserves)
-    }
-
-    /// Remembers that a block is lost.
-    pub(crate) fn note_loss(&self, volume: VolumeId, lba: Lba) {
-        if planted(Bug::LossUnlisted) {
-            return;
-        }
-        let cause = DamageCause::BeyondTolerance;
-        let time = self.env.clock.wall_seconds();
-        let record = DamageRecord { volume, lba, blocks: 1, cause, time };
-        self.catalog.with(|catalog| catalog.damage.record(record));
     }
 
     /// Whether nothing that was durable in a volume is known to be lost, or all of that is acknowledged.

@@ -7,16 +7,16 @@
 //! new one. An eviction cancels all moves.
 
 use super::core::Core;
+use super::lookup::{Answer, look};
 use crate::error::Result;
 use crate::format::page::{Key, TreeId};
 use crate::format::record::Owner;
-use crate::format::superblock::Root;
 use crate::log::Move;
-use crate::map::{Known, Tree};
+use crate::map::Tree;
 use crate::runtime::join_all;
 use crate::space::Purpose;
 use crate::stripe::{Fit, Head, Packed, Payload, Wanted, pack, places};
-use crate::types::{Identity, Lba, Number, Place, Pointer, Scheme, SegmentId, VolumeId};
+use crate::types::{Identity, Lba, Place, Pointer, Scheme, SegmentId, VolumeId};
 use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,9 +81,6 @@ pub(super) struct Window {
     ends: Vec<(SegmentId, u16)>,
 }
 
-/// What the tree under a root says of a block.
-type Answer = (Option<Root>, Option<(Number, Pointer)>);
-
 /// The pages that the next checkpoint is to write anew, so that a segment of pages becomes empty.
 pub(super) type Touches = BTreeMap<TreeId, BTreeSet<Key>>;
 
@@ -99,21 +96,9 @@ impl Core {
             let (mut live, mut ask) = (Vec::new(), Vec::new());
             self.catalog.with(|catalog| {
                 for &Candidate { volume, lba, place } in candidates {
-                    let root = catalog.root(volume);
-                    let found = match (catalog.lookup(volume, lba), answers.get(&(volume, lba))) {
-                        (Known::Hole, _) => None,
-                        (Known::At(pointer, birth), _) => Some((birth, pointer)),
-                        (Known::AskTree(hidden), Some((then, answer))) if *then == root => {
-                            answer.filter(|(birth, _)| *birth >= hidden)
-                        }
-                        (Known::AskTree(_), _) => {
-                            ask.push((volume, lba, root));
-                            continue;
-                        }
-                    };
-                    if let Some((birth, pointer)) = found.filter(|(_, pointer)| pointer.place == place) {
-                        let identity = Identity { owner: volume.0, lba, birth };
-                        live.push(Wanted { pointer, identity });
+                    match look(catalog, (volume, lba), answers.get(&(volume, lba))) {
+                        Ok(found) => live.extend(found.filter(|found| found.pointer.place == place)),
+                        Err(root) => ask.push((volume, lba, root)),
                     }
                 }
                 if ask.is_empty() {

@@ -113,7 +113,7 @@ impl<'a> Emptier<'a> {
                     (Some(_), None) => {
                         self.core.cancel_move(wanted);
                     }
-                    (None, _) => self.lose(wanted),
+                    (None, _) => self.lose(wanted).await?,
                 }
             }
         }
@@ -121,10 +121,11 @@ impl<'a> Emptier<'a> {
     }
 
     /// A block that cannot be verified stays where it is. If it is still wanted, it is lost.
-    fn lose(&self, wanted: &Wanted) {
+    async fn lose(&self, wanted: &Wanted) -> Result<()> {
         if self.core.cancel_move(wanted) && self.core.era() == self.era {
-            self.core.note_loss(VolumeId(wanted.identity.owner), wanted.identity.lba);
+            self.core.note_loss(wanted).await?;
         }
+        Ok(())
     }
 
     fn scheme(&self, wanted: &Wanted) -> Option<Scheme> {

@@ -3,8 +3,7 @@
 use crate::commit::Core;
 use crate::error::Result;
 use crate::format::record::Owner;
-use crate::stripe::Wanted;
-use crate::types::{Identity, Place};
+use crate::types::Place;
 
 /// Of these blocks those that somebody wants and that cannot be read: they are listed as damage. Pages count as
 /// wanted: whether a tree still has them, nobody can say who cannot read them.
@@ -15,16 +14,12 @@ pub(super) async fn losses(core: &Core, at_risk: &[(Owner, Place)]) -> Result<u6
             lost += u64::from(matches!(owner, Owner::Page { .. }));
             continue;
         };
-        let Some((pointer, birth)) = core.locate(volume, lba).await? else { continue };
-        if pointer.place != *place {
-            continue;
-        }
-        let identity = Identity { owner: volume.0, lba, birth };
-        let read = core.stripes().read(&[Wanted { pointer, identity }]).await?;
-        if read.iter().any(Option::is_none) {
-            core.note_loss(volume, lba);
-            lost += 1;
-        }
+        let found = core.locate(volume, lba).await?;
+        let Some(wanted) = found.filter(|found| found.pointer.place == *place) else { continue };
+        let read = core.stripes().read(&[wanted]).await?;
+        // Somebody may have written it anew meanwhile.
+        let is_lost = read.iter().any(Option::is_none) && core.note_loss(&wanted).await?;
+        lost += u64::from(is_lost);
     }
     Ok(lost)
 }

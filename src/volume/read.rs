@@ -32,7 +32,7 @@ type Block = Option<Bytes>;
 struct Fetched {
     blocks: Vec<Block>,
     /// Blocks that redundancy could not bring back, in order.
-    lost: Vec<Lba>,
+    lost: Vec<Wanted>,
 }
 
 impl Shard {
@@ -84,12 +84,14 @@ impl Shard {
                     if blocks > 1 {
                         return self.read_halves(id, lba, blocks).await;
                     }
-                    self.core.note_loss(id, lba);
-                    return Err(self.unmapped(id, lba, &error));
+                    if self.core.note_unmapped(id, lba, before) {
+                        return Err(self.unmapped(id, lba, &error));
+                    }
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
-            let fetched = self.fetch(lba, &sources).await;
+            let fetched = self.fetch(&sources).await;
             self.core.wake_for_suspects();
             match fetched {
                 Ok(Fetched { blocks, lost }) if lost.is_empty() || planted(Bug::LossReadsZeros) => {
@@ -102,7 +104,9 @@ impl Shard {
                     return self.read_halves(id, lba, blocks).await;
                 }
                 Ok(Fetched { lost, .. }) => {
-                    lost.iter().for_each(|lba| self.core.note_loss(id, *lba));
+                    for block in &lost {
+                        self.core.note_loss(block).await?;
+                    }
                     return Err(self.lost(id, &lost));
                 }
                 Err(error) => return Err(error),
@@ -175,7 +179,7 @@ impl Shard {
     }
 
     /// Reads what is on the members, all runs at once.
-    async fn fetch(&self, lba: Lba, sources: &[Source]) -> Result<Fetched> {
+    async fn fetch(&self, sources: &[Source]) -> Result<Fetched> {
         let mut out: Vec<Block> = vec![None; sources.len()];
         let mut lost = Vec::new();
         let mut runs: Vec<(usize, Vec<Wanted>)> = Vec::new();
@@ -192,13 +196,12 @@ impl Shard {
             }
         }
         let wanted: Vec<&[Wanted]> = runs.iter().map(|(_, run)| run.as_slice()).collect();
-        for ((start, _), blocks) in runs.iter().zip(self.core.stripes().read_all(&wanted).await) {
+        for ((start, run), blocks) in runs.iter().zip(self.core.stripes().read_all(&wanted).await) {
             for (index, block) in blocks?.into_iter().enumerate() {
-                let at = start + index;
                 if block.is_none() {
-                    lost.push(lba.plus(at as u64));
+                    lost.push(run[index]);
                 }
-                out[at] = block;
+                out[start + index] = block;
             }
         }
         Ok(Fetched { blocks: out, lost })
@@ -224,9 +227,10 @@ impl Shard {
     }
 
     /// What a read says of lost blocks, which are in order: the first of them, and those that follow on it.
-    fn lost(&self, volume: VolumeId, lost: &[Lba]) -> Error {
-        let lba = lost[0];
-        let count = (0..).zip(lost).take_while(|(index, at)| lba.plus(*index) == **at).count() as u64;
+    fn lost(&self, volume: VolumeId, lost: &[Wanted]) -> Error {
+        let lba = lost[0].identity.lba;
+        let follows = |(index, block): &(u64, &Wanted)| lba.plus(*index) == block.identity.lba;
+        let count = (0..).zip(lost).take_while(follows).count() as u64;
         let name = self.named(volume);
         let (from, to) = (lba.0 * BLOCK_U64, lba.plus(count).0 * BLOCK_U64);
         let text = format!(

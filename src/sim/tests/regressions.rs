@@ -4,6 +4,7 @@ use super::scene::{Life, Scene, data};
 use crate::maintain::Pace;
 use crate::sim::{Fault, Rot};
 use crate::types::{Lba, Scheme, SegmentId, VolumeId};
+use crate::volume::Shard;
 
 /// Blocks of one batch that fill a segment of 8 rows and one data column: a header and these.
 const SEGMENT: u64 = 7;
@@ -298,6 +299,68 @@ fn what_a_kill_tears_is_no_fault_of_members_and_lacks_no_redundancy() {
         assert_eq!(errors, [[0; 4]; 3], "{event} {blocks}");
     }
     assert!(torn > 5 && whole > 5, "{torn} {whole}");
+}
+
+/// What of a volume is listed as lost, block by block.
+fn listed(life: &Life, id: VolumeId) -> Vec<u64> {
+    let damage = life.shard.damage().into_iter().filter(|record| record.volume == id);
+    damage.flat_map(|record| record.lba.0..record.lba.0 + u64::from(record.blocks)).collect()
+}
+
+/// Two blocks of four that are beyond repair are written anew, or trimmed, so many events after somebody has begun to
+/// find them. Returns whether they were listed by then. Without `events`, counts those until they are.
+fn anew_while_found(scrubs: bool, trims: bool, events: Option<u64>) -> (bool, u64) {
+    let mut scene = Scene::new((2, 1), 32, &[80; 3]);
+    scene.config.map_cache = 0;
+    let life = scene.open();
+    let id = life.volume("mail", 64);
+    life.write(id, 0, 4, 1);
+    life.flush(id);
+    // A scrub looks at what is sealed.
+    life.kill();
+    let life = scene.open();
+    let segment = life.segment(id, 0);
+    let headers = life.headers(segment);
+    for at in life.blocks(segment).into_iter().filter(|at| !headers.contains(at)) {
+        scene.disks[at.0].rot(at.1..at.1 + 1, Rot::Garbage);
+    }
+    let finds = life.start(async move |shard| match scrubs {
+        true => shard.scrub().await.map(drop),
+        false => shard.read(id, Lba(0), 4).await.map(drop),
+    });
+    let Some(events) = events else {
+        let steps = (0..10_000).take_while(|_| listed(&life, id).is_empty()).inspect(|_| life.step(1));
+        return (false, steps.count() as u64);
+    };
+    life.step(events);
+    let were_listed = !listed(&life, id).is_empty();
+    let anew = async move |shard: Shard| {
+        match trims {
+            true => shard.trim(id, Lba(1), 2).await?,
+            false => shard.write(id, Lba(1), data(1, 2, 2)).await?,
+        };
+        shard.flush(id).await
+    };
+    life.run(anew).expect("two blocks anew");
+    // Who was finding them may find the other two.
+    let _found = life.wait(&finds);
+    assert!(!listed(&life, id).iter().any(|lba| [1, 2].contains(lba)), "after {events} events");
+    life.run(async move |shard| shard.read(id, Lba(0), 4).await).expect_err("two blocks are lost");
+    life.run(async move |shard| shard.scrub().await).expect("scrubbed");
+    assert_eq!(listed(&life, id), [0, 3], "after {events} events");
+    (were_listed, events)
+}
+
+// A block was found beyond repair by a rebuild, a scrub or a read; while that was being found, somebody wrote it anew,
+// or trimmed it; and then it was listed as damage. Nothing would have taken it off the list again, though it was good.
+#[test]
+fn what_is_written_anew_while_somebody_finds_it_lost_is_not_listed() {
+    for (scrubs, trims) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (_, until) = anew_while_found(scrubs, trims, None);
+        let before = until.saturating_sub(30)..until;
+        assert!(before.into_iter().all(|events| !anew_while_found(scrubs, trims, Some(events)).0));
+        assert!(anew_while_found(scrubs, trims, Some(until)).0, "{until} events");
+    }
 }
 
 // A member came back that had been away while replay found one of its segments, and so the column there was doubted. A

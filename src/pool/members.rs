@@ -307,18 +307,22 @@ impl Pool {
         let writes = devices.iter().map(|(slot, device)| {
             let (slot, device) = (*slot, device.clone());
             let copy = Superblock { slot, ..superblock.clone() };
-            async move { (slot, write_rings(device.as_ref(), &copy).await) }
+            async move {
+                let outcome = write_rings(device.as_ref(), &copy).await;
+                if !matches!(outcome, Ok(()) | Err(DeviceError::Invalid(_))) {
+                    // At once: its flush may have failed, and one that the log began must not be trusted after it.
+                    self.charge(slot, Fault::Write);
+                    self.suspect(slot);
+                }
+                (slot, outcome)
+            }
         });
         let mut complete = Ok(());
         for (slot, outcome) in join_all(writes.collect()).await {
             match outcome {
                 Ok(()) => {}
                 Err(DeviceError::Invalid(text)) => return Err(Error::invalid(text)),
-                Err(error) => {
-                    self.charge(slot, Fault::Write);
-                    self.suspect(slot);
-                    complete = Err(Error::io(format!("superblock of member {slot}: {error}")));
-                }
+                Err(error) => complete = Err(Error::io(format!("superblock of member {slot}: {error}"))),
             }
         }
         if complete.is_ok() {

@@ -191,7 +191,9 @@ impl Core {
                 return Err(error);
             }
         };
-        if !planted(Bug::SwapCommits) && !self.stripes.flush().await {
+        let is_durable = planted(Bug::SwapCommits) || self.stripes.flush().await;
+        // The log's flush may have failed while pages were written: no later one is trusted for these (rule 7).
+        if !is_durable || self.stripes.pool.has_suspects() {
             self.revert(&applied);
             return Err(Error::io("a member failed under a checkpoint"));
         }

@@ -169,6 +169,14 @@ bugs! {
     ElectByTime,
     /// A rebuild calls a segment complete that it had nothing to make from, although members may return with it.
     ShortAdopted,
+    /// Every checkpoint says that nothing follows, as that of a clean close does.
+    NothingFollows,
+    /// What cannot be read while the log is replayed is taken for an end of it.
+    UnreadTaken,
+    /// A superblock is taken for the newest although newer ones may be where reads fail.
+    OlderElected,
+    /// A table counts on a new member before that has superblocks.
+    NotIntroduced,
 }
 
 #[cfg(feature = "zoo")]

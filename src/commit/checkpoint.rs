@@ -21,7 +21,7 @@ use crate::format::superblock::{Checkpoint, ChunkAddress, Root};
 use crate::format::tables::{ColumnState, SegmentRecord, Tombstone, VolumeRecord};
 use crate::map::{MapUpdate, Tree, Volume};
 use crate::space::Purpose;
-use crate::types::{Number, Pointer, SegmentId, VolumeId};
+use crate::types::{Nonce, Number, Pointer, SegmentId, VolumeId};
 use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,7 +213,11 @@ impl Core {
         });
         let checkpoint = Checkpoint {
             generation,
-            nonce: if planted(Bug::NonceStale) { last.nonce } else { self.nonce },
+            nonce: match (planted(Bug::NonceStale), planted(Bug::NothingFollows)) {
+                (true, _) => last.nonce,
+                (_, true) => Nonce::NONE,
+                _ => self.nonce,
+            },
             next_segment: cut.next,
             next_sequence: self.log.with(|log| log.next_sequence()),
             next_volume: self.catalog.with(|catalog| catalog.next),

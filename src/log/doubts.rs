@@ -12,6 +12,7 @@
 use crate::format::superblock::ChunkAddress;
 use crate::stripe::View;
 use crate::types::{Column, Number, Scheme, Slot, VolumeId};
+use crate::zoo::{Bug, planted};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where nobody can answer for the end of the log.
@@ -45,7 +46,7 @@ impl<'a> Doubts<'a> {
     /// The first block of a chunk of the runway was read, or could not be.
     pub(super) fn chunk(&mut self, address: ChunkAddress, was_read: bool) {
         self.listed.insert(address.slot);
-        if !was_read {
+        if !was_read && !planted(Bug::UnreadTaken) {
             self.unread.insert(address.slot);
         }
         if !self.in_use.contains(&address.slot) {
@@ -66,7 +67,7 @@ impl<'a> Doubts<'a> {
     /// Whether one of these columns, which were read, lies on a member that has missed nothing.
     pub(super) fn is_proven(&self, view: &View, columns: impl IntoIterator<Item = Column>) -> bool {
         let slots = columns.into_iter().filter_map(|column| view.columns[usize::from(column.0)]);
-        slots.into_iter().any(|address| self.in_use.contains(&address.slot))
+        slots.into_iter().any(|address| self.in_use.contains(&address.slot)) || planted(Bug::UnreadTaken)
     }
 
     /// A segment ends where only these columns could be read.

@@ -74,7 +74,7 @@ impl Election {
         let present = self.present();
         let sure = present.difference(&self.blind).count();
         let enough = if read_only { 1 } else { self.quorum() };
-        if self.blind.is_empty() || sure >= enough.min(present.len()) {
+        if self.blind.is_empty() || sure >= enough.min(present.len()) || planted(Bug::OlderElected) {
             return Ok(());
         }
         let names = self

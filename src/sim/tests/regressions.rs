@@ -353,7 +353,8 @@ fn anew_while_found(scrubs: bool, trims: bool, events: Option<u64>) -> (bool, u6
 }
 
 // A block was found beyond repair by a rebuild, a scrub or a read; while that was being found, somebody wrote it anew,
-// or trimmed it; and then it was listed as damage. Nothing would have taken it off the list again, though it was good.
+// or trimmed it; and then it was listed as damage. Nothing would have taken it off the list again, though it was good
+// (seeds 1001879, 1009776, 1015119, 1019163, 1019846).
 #[test]
 fn what_is_written_anew_while_somebody_finds_it_lost_is_not_listed() {
     for (scrubs, trims) in [(true, false), (true, true), (false, false), (false, true)] {
@@ -365,8 +366,8 @@ fn what_is_written_anew_while_somebody_finds_it_lost_is_not_listed() {
 }
 
 // A member came back that had been away while replay found one of its segments, and so the column there was doubted. A
-// read of it began, and did not read it, because it was doubted; then the rebuild had verified it, and it was doubted no
-// more; and the read took it for one that it had read in vain. A good block was answered as lost.
+// read of it began, and did not read it, because it was doubted; then the rebuild had verified it, and it was doubted
+// no more; and the read took it for one that it had read in vain. A good block was answered as lost (seed 1010748).
 #[test]
 fn a_column_that_a_rebuild_verifies_under_a_read_is_read() {
     let mut doubted = 0;

@@ -214,7 +214,7 @@ impl Executor {
     }
 
     /// [`Executor::run_until_stalled`], but of at most this many polls.
-    pub(super) fn run(&self, polls_max: usize) -> usize {
+    pub fn run(&self, polls_max: usize) -> usize {
         let mut tasks = self.tasks.try_lock().expect("the executor is running already");
         let mut polls = 0;
         while polls < polls_max
@@ -334,8 +334,8 @@ impl Spawner {
         ticket
     }
 
-    /// Stops the executor: its tasks never run again.
-    pub(super) fn close(&self) {
+    /// Stops the executor: its tasks never run again, and new ones are dropped.
+    pub fn close(&self) {
         self.shared.close();
     }
 }

@@ -85,6 +85,11 @@ pub struct Ticket<T> {
 }
 
 impl<T> Ticket<T> {
+    /// Whether the value is there, or will never come.
+    pub fn is_settled(&self) -> bool {
+        matches!(*self.shared.state.lock(), State::Settled(_))
+    }
+
     /// Blocks the calling thread until the value is there. Not for tasks: they would block all others.
     pub fn wait(self) -> Result<T, Dropped> {
         let mut state = self.shared.state.lock();
@@ -182,6 +187,17 @@ mod tests {
         completer.complete(1);
         executor.run_until_stalled();
         assert_eq!(outer.wait(), Ok(Ok(1)));
+    }
+
+    #[test]
+    fn a_ticket_is_settled_once_there_is_an_answer_or_none_can_come() {
+        let (completer, ticket) = ticket();
+        assert!(!ticket.is_settled());
+        completer.complete(1);
+        assert!(ticket.is_settled());
+        let (completer, ticket) = super::ticket::<u32>();
+        drop(completer);
+        assert!(ticket.is_settled());
     }
 
     #[test]

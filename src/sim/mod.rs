@@ -15,6 +15,7 @@
 //! | [`exhaust`] | every damaged block, every set of members, every failing operation of small arrays |
 //! | [`hub`] | the handle of a run: steps, clock, crashes, counters |
 //! | [`disk`] | the handle of one member: the device port, and hands on its faults |
+//! | [`trial`] | somebody's own program on a volume, through all that |
 
 mod audit;
 mod beyond;
@@ -34,6 +35,7 @@ pub mod scenario;
 pub mod script;
 pub mod shrink;
 pub mod steady;
+pub mod trial;
 mod upkeep;
 mod world;
 

@@ -17,7 +17,7 @@ use super::script::{CallId, Caller, FaultId, Script};
 use super::upkeep::is_whole;
 use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
 use crate::device::Device;
-use crate::error::Kind;
+use crate::error::{self, Kind};
 use crate::limits::RING_BYTES;
 use crate::pool::Candidate;
 use crate::runtime::{Executor, Order, Owned};
@@ -122,25 +122,35 @@ pub fn perform(script: &Script, told: bool) -> Told {
     let hub = SimHub::new(script.seed);
     hub.cast(script.clone(), told);
     let mut run = Run::new(hub.clone(), script);
-    let panicked = |panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
-        Err(format!("the engine panicked: {text}"))
-    };
+    let panicked = |panic: Box<dyn Any + Send>| Err(format!("the engine panicked: {}", words(&*panic)));
     let failure = catch_unwind(AssertUnwindSafe(|| run.go())).unwrap_or_else(panicked).err();
-    let failure = failure.or_else(|| {
-        (hub.refused() > 0).then(|| format!("{} misaligned or out-of-range requests", hub.refused()))
-    });
+    let failure = failure.or_else(|| refused(&hub));
     if let Some(failure) = &failure {
         hub.tell(|| failure.clone());
     }
-    let Run { mut counts, lives, made_of: members, .. } = run;
-    for (fault, count) in hub.counts() {
-        *counts.entry(fault.name().into()).or_default() += count;
-    }
-    let outcome = Outcome { failure, trace: hub.trace(), counts };
+    let outcome = Outcome { failure, trace: hub.trace(), counts: run.counts() };
+    let Run { lives, made_of: members, .. } = run;
     let (faults, calls, story) = hub.told();
     Told { outcome, faults, calls, lives, members, story }
+}
+
+/// What a panic said.
+pub(super) fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
+/// Requests that no engine may make.
+pub(super) fn refused(hub: &SimHub) -> Option<String> {
+    (hub.refused() > 0).then(|| format!("{} misaligned or out-of-range requests", hub.refused()))
+}
+
+/// What an array is made of.
+pub(super) struct Made {
+    pub(super) scheme: Scheme,
+    pub(super) disks: Vec<SimDisk>,
+    pub(super) chunk_blocks: u32,
+    pub(super) config: Config,
 }
 
 pub(super) struct Run {
@@ -187,8 +197,6 @@ pub(super) struct Life {
 impl Run {
     fn new(hub: SimHub, script: &Script) -> Run {
         let mix = script.scenario.mix();
-        // Time passes when nothing else can happen: a member that is only slow is in time.
-        hub.set_early_timers(0);
         let mut rng = hub.rng("run");
         let shapes = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 1), (3, 2), (4, 2)];
         let (k, m) = shapes[rng.index(shapes.len())];
@@ -214,23 +222,31 @@ impl Run {
             overlay: 1 << 12,
             deadline: Duration::from_secs(30),
         };
+        Run { full, is_honest, ..Run::of(hub, script, rng, Made { scheme, disks, chunk_blocks, config }) }
+    }
+
+    /// A run of an array that is still to be made, and of no volumes.
+    pub(super) fn of(hub: SimHub, script: &Script, rng: Rng, made: Made) -> Run {
+        let Made { scheme, disks, chunk_blocks, config } = made;
+        // Time passes when nothing else can happen: a member that is only slow is in time.
+        hub.set_early_timers(0);
         Run {
             hub,
-            mix,
+            mix: script.scenario.mix(),
             script: script.clone(),
             lives: 0,
             life: 0,
-            made_of,
+            made_of: disks.len(),
             rng,
             members: (0..disks.len()).collect(),
             disks,
             weak: Vec::new(),
             scars: Scars::new(),
-            is_honest,
+            is_honest: false,
             scheme,
             tolerance: u8::MAX,
             chunk_blocks,
-            full,
+            full: false,
             config,
             left: (0, false),
             shared: Arc::new(Owned::new(Shared::default())),
@@ -240,6 +256,15 @@ impl Run {
 
     pub(super) fn count(&mut self, what: &str, times: u64) {
         *self.counts.entry(what.into()).or_default() += times;
+    }
+
+    /// How often each thing happened.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.counts.clone();
+        for (fault, count) in self.hub.counts() {
+            *counts.entry(fault.name().into()).or_default() += count;
+        }
+        counts
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -306,7 +331,8 @@ impl Run {
         self.beyond()
     }
 
-    fn create(&mut self) -> Checked<()> {
+    /// Makes the array.
+    pub(super) fn make(&mut self) -> Checked<()> {
         let life = self.life();
         let env = self.hub.env(life.executor.spawner());
         let options = CreateOptions {
@@ -324,7 +350,11 @@ impl Run {
         });
         let candidates = self.candidates();
         let made = self.finish(&life, async move { Shard::create(&env, candidates, options).await })?;
-        made.map_err(|error| format!("create: {error}"))?;
+        made.map(|_| ()).map_err(|error| format!("create: {error}"))
+    }
+
+    fn create(&mut self) -> Checked<()> {
+        self.make()?;
         let mut life = self.life();
         self.open(&mut life, STEPS_MAX, false)?.expect("opened to the end");
         let shard = life.shard.clone().expect("opened");
@@ -384,7 +414,7 @@ impl Run {
     }
 
     /// Draws the members that faults may strike, and how often.
-    fn weaken(&mut self) {
+    pub(super) fn weaken(&mut self) {
         let mut members: Vec<usize> = (0..self.disks.len()).collect();
         for _ in 0..self.rng.below(u64::from(self.tolerance) + 1) {
             let at = self.rng.index(members.len());
@@ -456,6 +486,17 @@ impl Run {
         read_only: bool,
         upkeep: Upkeep,
     ) -> Checked<Option<()>> {
+        let opened = self.try_open(life, steps, read_only, upkeep)?;
+        opened.transpose().map_err(|error| format!("open: {error}"))
+    }
+
+    pub(super) fn try_open(
+        &mut self,
+        life: &mut Life,
+        steps: u64,
+        read_only: bool,
+        upkeep: Upkeep,
+    ) -> Checked<Option<error::Result<()>>> {
         let env = self.hub.env(life.executor.spawner());
         let options = OpenOptions { read_only, array: None, upkeep, config: self.config };
         let candidates = self.candidates();
@@ -465,14 +506,14 @@ impl Run {
             Some(Ok((shard, _))) => {
                 self.hub.tell(|| if read_only { "opened to read" } else { "opened" }.into());
                 life.shard = Some(shard);
-                Ok(Some(()))
+                Ok(Some(Ok(())))
             }
-            Some(Err(error)) => Err(format!("open: {error}")),
+            Some(Err(error)) => Ok(Some(Err(error))),
         }
     }
 
     /// Opens the array, with crashes on the way, and checks every volume.
-    fn recover(&mut self) -> Checked<Life> {
+    pub(super) fn recover(&mut self) -> Checked<Life> {
         loop {
             self.bring_back(self.mix.returns);
             let mut life = self.life();
@@ -609,7 +650,7 @@ impl Run {
     }
 
     /// Rot, or the loss of a member. Right before a crash mostly rot in what replay will read.
-    fn strike(&mut self, before_crash: bool) {
+    pub(super) fn strike(&mut self, before_crash: bool) {
         let Some(&index) = self.weak.get(self.rng.index(self.weak.len().max(1))) else { return };
         let disk = self.disks[index].clone();
         if self.rng.chance(self.mix.vanishes, if before_crash { 36 } else { 12 }) {

@@ -67,7 +67,7 @@
 //! ```
 
 use super::discover::discover;
-use super::engine::{Engine, closed, settle, start};
+use super::engine::{Engine, Home, closed, settle, start};
 use super::handle::{Volume, whole_blocks};
 use super::make::{CreateOptions, Prepared, prepare};
 use super::status::{Damage, Present, Status, acknowledged, status};
@@ -77,8 +77,9 @@ use crate::device::Ring;
 #[cfg(doc)]
 use crate::error::Kind;
 use crate::error::Result;
-use crate::runtime::{Driver, Dropped, Env, Owned, Ticket};
+use crate::runtime::{Driver, Dropped, Env, Host, Owned, Spawner, Ticket};
 use crate::types::{Scheme, Slot};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +143,16 @@ impl Array {
             Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present))))
         });
         let (shard, present) = settle(made.wait())?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes: Vec::new(), ring, clock, driver }) })
+        Ok(Array {
+            engine: Arc::new(Engine {
+                shard,
+                present,
+                notes: Vec::new(),
+                ring,
+                clock,
+                home: Home::Thread(driver),
+            }),
+        })
     }
 
     /// Opens the array that `place` names: the directory that holds its members, or any one of them. Recovers
@@ -159,7 +169,9 @@ impl Array {
         let clock = env.clock.clone();
         let opened = open(&driver, env, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.wait())?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, clock, driver }) })
+        Ok(Array {
+            engine: Arc::new(Engine { shard, present, notes, ring, clock, home: Home::Thread(driver) }),
+        })
     }
 
     /// [`Array::open`] as a future.
@@ -171,7 +183,30 @@ impl Array {
         let clock = env.clock.clone();
         let opened = open(&driver, env, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.await)?;
-        Ok(Array { engine: Arc::new(Engine { shard, present, notes, ring, clock, driver }) })
+        Ok(Array {
+            engine: Arc::new(Engine { shard, present, notes, ring, clock, home: Home::Thread(driver) }),
+        })
+    }
+
+    /// An array whose engine a host runs, on members that are neither files nor devices: the host's, by path, with
+    /// their bytes.
+    pub(crate) fn hosted(
+        shard: Shard,
+        members: &BTreeMap<String, u64>,
+        spawner: Spawner,
+        host: Arc<dyn Host>,
+    ) -> Array {
+        let env = shard.core().env().clone();
+        let present = Present::known(&shard.core().stripes().pool.superblock().members, members, &env);
+        let engine = Engine {
+            shard: Arc::new(Owned::new(Some(shard))),
+            present: Arc::new(Owned::new(present)),
+            notes: Vec::new(),
+            ring: None,
+            clock: env.clock,
+            home: Home::Hosted(spawner, host),
+        };
+        Array { engine: Arc::new(engine) }
     }
 
     /// What was left alone when the array was opened, and why; which members were missing; which faults are
@@ -185,8 +220,23 @@ impl Array {
     /// # Errors
     /// [`Kind::Closed`].
     pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let listed = self.engine.start(async |shard: Shard| Ok(shard.volumes())).wait();
-        Ok(settle(listed)?.into_iter().map(|info| Volume::new(self.engine.clone(), info)).collect())
+        settle(self.engine.wait(self.start_list())).map(|listed| self.handles(listed))
+    }
+
+    /// [`Array::volumes`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::volumes`].
+    pub async fn volumes_async(&self) -> Result<Vec<Volume>> {
+        settle(self.start_list().await).map(|listed| self.handles(listed))
+    }
+
+    fn start_list(&self) -> Ticket<Result<Vec<VolumeInfo>>> {
+        self.engine.start(async |shard: Shard| Ok(shard.volumes()))
+    }
+
+    fn handles(&self, listed: Vec<VolumeInfo>) -> Vec<Volume> {
+        listed.into_iter().map(|info| Volume::new(self.engine.clone(), info)).collect()
     }
 
     /// The volume of that name.
@@ -194,9 +244,20 @@ impl Array {
     /// # Errors
     /// [`Kind::NotFound`], [`Kind::Closed`].
     pub fn volume(&self, name: &str) -> Result<Volume> {
+        settle(self.engine.wait(self.start_find(name))).map(|info| Volume::new(self.engine.clone(), info))
+    }
+
+    /// [`Array::volume`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::volume`].
+    pub async fn volume_async(&self, name: &str) -> Result<Volume> {
+        settle(self.start_find(name).await).map(|info| Volume::new(self.engine.clone(), info))
+    }
+
+    fn start_find(&self, name: &str) -> Ticket<Result<VolumeInfo>> {
         let name = name.to_owned();
-        let found = self.engine.start(async move |shard: Shard| shard.find(&name)).wait();
-        Ok(Volume::new(self.engine.clone(), settle(found)?))
+        self.engine.start(async move |shard: Shard| shard.find(&name))
     }
 
     /// Makes a volume of `len` bytes, a multiple of 4096. Durable on return. Without a scheme it has the
@@ -208,7 +269,8 @@ impl Array {
     /// the array has too few members for, [`Kind::NoSpace`] when there is no room for stronger metadata, or why
     /// it could not be made durable.
     pub fn create_volume(&self, name: &str, len: u64, scheme: Option<Scheme>) -> Result<Volume> {
-        settle(self.start_create(name, len, scheme).wait()).map(|info| Volume::new(self.engine.clone(), info))
+        settle(self.engine.wait(self.start_create(name, len, scheme)))
+            .map(|info| Volume::new(self.engine.clone(), info))
     }
 
     /// [`Array::create_volume`] as a future.
@@ -233,7 +295,7 @@ impl Array {
     /// # Errors
     /// [`Kind::NotFound`], or why it could not be made durable.
     pub fn delete_volume(&self, name: &str) -> Result<()> {
-        settle(self.start_delete(name).wait())
+        settle(self.engine.wait(self.start_delete(name)))
     }
 
     /// [`Array::delete_volume`] as a future.
@@ -257,14 +319,21 @@ impl Array {
     /// # Errors
     /// [`Kind::Closed`].
     pub fn status(&self) -> Result<Status> {
+        settle(self.engine.wait(self.start_status()))
+    }
+
+    /// [`Array::status`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::status`].
+    pub async fn status_async(&self) -> Result<Status> {
+        settle(self.start_status().await)
+    }
+
+    fn start_status(&self) -> Ticket<Result<Status>> {
         let (present, notes) = (self.engine.present.clone(), self.engine.notes.clone());
-        settle(
-            self.engine
-                .start(async move |shard: Shard| {
-                    Ok(present.with(|present| status(shard.core(), present, notes)))
-                })
-                .wait(),
-        )
+        self.engine
+            .start(async move |shard: Shard| Ok(present.with(|present| status(shard.core(), present, notes))))
     }
 
     /// Acknowledges the recorded damage and zeroes the members' error counts; durable on return. Flushes that
@@ -274,7 +343,7 @@ impl Array {
     /// # Errors
     /// [`Kind::ReadOnly`] and [`Kind::Closed`], or why it could not be made durable; then all is as before.
     pub fn clear(&self) -> Result<Vec<Damage>> {
-        settle(self.start_clear().wait())
+        settle(self.engine.wait(self.start_clear()))
     }
 
     /// [`Array::clear`] as a future.
@@ -298,8 +367,8 @@ impl Array {
     /// # Errors
     /// When something that was accepted could not be made durable; the array is closed all the same.
     pub fn close(&self) -> Result<()> {
-        let closed = settle(self.start_close().wait());
-        self.engine.leave().wait().map_err(|Dropped| self::closed())?;
+        let closed = settle(self.engine.wait(self.start_close()));
+        self.engine.wait(self.engine.leave()).map_err(|Dropped| self::closed())?;
         closed
     }
 
@@ -316,7 +385,7 @@ impl Array {
     /// The writer, woken by this task, lets go of the members before the next task ends.
     fn start_close(&self) -> Ticket<Result<()>> {
         let slot = self.engine.shard.clone();
-        self.engine.driver.spawn_ticket(async move {
+        self.engine.spawn(async move {
             let shard = slot.with(Option::take).ok_or_else(closed)?;
             shard.close().await
         })

@@ -1,10 +1,10 @@
-//! The thread that an open array owns, and the tasks that are its calls.
+//! What runs an open array, and the tasks that are its calls.
 
 use super::Shard;
 use super::status::Present;
 use crate::device::Ring;
 use crate::error::{Error, Kind, Result};
-use crate::runtime::{Clock, Driver, Dropped, Env, Owned, Ticket};
+use crate::runtime::{Clock, Driver, Dropped, Env, Host, Owned, Spawner, Ticket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +15,24 @@ const LEAVE_WAIT: Duration = Duration::from_secs(2);
 /// What the thread is called.
 const NAME: &str = "paritas";
 
-/// The thread and what runs on it.
+/// Where an engine's tasks run.
+pub(super) enum Home {
+    /// On a thread that is its own.
+    Thread(Driver),
+    /// Where its host runs them.
+    Hosted(Spawner, Arc<dyn Host>),
+}
+
+/// An open array and what runs it.
 pub(super) struct Engine {
-    /// Empty once the array is closed. Only tasks of the driver touch it.
+    /// Empty once the array is closed. Only the engine's tasks touch it.
     pub(super) shard: Arc<Owned<Option<Shard>>>,
     pub(super) present: Arc<Owned<Present>>,
     pub(super) notes: Vec<String>,
     /// On which members are opened that join.
     pub(super) ring: Option<Ring>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) driver: Driver,
+    pub(super) home: Home,
 }
 
 /// A thread for an engine, with the ring that it drives where the kernel has one to give, and what it is to live on.
@@ -55,11 +63,49 @@ impl Engine {
     /// Starts a task that ends when all members that are driven by the ring have been given back.
     pub(super) fn leave(&self) -> Ticket<()> {
         let (ring, clock) = (self.ring.clone(), self.clock.clone());
-        self.driver.spawn_ticket(async move {
+        self.spawn(async move {
             if let Some(ring) = ring {
                 let _given_up = ring.vacant(clock.sleep(LEAVE_WAIT)).await.is_err();
             }
         })
+    }
+
+    /// Starts a task.
+    pub(super) fn spawn<T, F>(&self, task: F) -> Ticket<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        match &self.home {
+            Home::Thread(driver) => driver.spawn_ticket(task),
+            Home::Hosted(spawner, _) => spawner.spawn_ticket(task),
+        }
+    }
+
+    /// Blocks the caller until a task has answered.
+    pub(super) fn wait<T>(&self, ticket: Ticket<T>) -> std::result::Result<T, Dropped> {
+        if let Home::Hosted(_, host) = &self.home {
+            while !ticket.is_settled() {
+                if !host.turn() {
+                    return Err(Dropped);
+                }
+            }
+        }
+        ticket.wait()
+    }
+
+    /// Refuses what needs members that are files or devices.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the engine is hosted.
+    pub(super) fn check_real(&self) -> Result<()> {
+        match &self.home {
+            Home::Thread(_) => Ok(()),
+            Home::Hosted(..) => Err(Error::new(
+                Kind::Refused,
+                "the members of this array are simulated: their world does that",
+            )),
+        }
     }
 
     /// Starts a task over the shard.
@@ -69,7 +115,7 @@ impl Engine {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let shard = self.shard.clone();
-        self.driver.spawn_ticket(async move {
+        self.spawn(async move {
             let shard = shard.with(|shard| shard.clone()).ok_or_else(closed)?;
             task(shard).await
         })

@@ -47,7 +47,7 @@ impl Volume {
     /// # Errors
     /// [`Kind::NotFound`] once it is deleted, [`Kind::Closed`].
     pub fn size(&self) -> Result<u64> {
-        settle(self.start_size().wait())
+        settle(self.engine.wait(self.start_size()))
     }
 
     /// [`Volume::size`] as a future.
@@ -74,7 +74,7 @@ impl Volume {
     /// first blocks that more damage has hit than the scheme tolerates, also when the range has only a part
     /// of them.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
-        settle(self.start_read(offset, len).wait())
+        settle(self.engine.wait(self.start_read(offset, len)))
     }
 
     /// [`Volume::read`] as a future.
@@ -99,7 +99,7 @@ impl Volume {
     /// is written in part is lost, [`Kind::NoSpace`], [`Kind::ReadOnly`]. A call longer than 1 MiB may have
     /// been accepted in part.
     pub fn write(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
-        settle(self.start_write(offset, data.into(), false).wait())
+        settle(self.engine.wait(self.start_write(offset, data.into(), false)))
     }
 
     /// [`Volume::write`] as a future.
@@ -115,7 +115,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`] and [`Volume::flush`].
     pub fn write_durable(&self, offset: u64, data: impl Into<Bytes>) -> Result<()> {
-        settle(self.start_write(offset, data.into(), true).wait())
+        settle(self.engine.wait(self.start_write(offset, data.into(), true)))
     }
 
     /// [`Volume::write_durable`] as a future.
@@ -148,7 +148,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::write`].
     pub fn trim(&self, offset: u64, len: u64) -> Result<()> {
-        settle(self.start_trim(offset, len).wait())
+        settle(self.engine.wait(self.start_trim(offset, len)))
     }
 
     /// [`Volume::trim`] as a future.
@@ -192,7 +192,7 @@ impl Volume {
     /// durable. [`Kind::LostWrites`] when durable writes of the volume are known to be lost, until
     /// [`Array::clear`](super::Array::clear); what else was accepted is durable then.
     pub fn flush(&self) -> Result<()> {
-        settle(self.start_flush().wait())
+        settle(self.engine.wait(self.start_flush()))
     }
 
     /// [`Volume::flush`] as a future.
@@ -214,7 +214,7 @@ impl Volume {
     /// # Errors
     /// [`Kind::Invalid`] for an impossible size, [`Kind::NoSpace`], [`Kind::ReadOnly`].
     pub fn resize(&self, len: u64) -> Result<()> {
-        settle(self.start_resize(len).wait())
+        settle(self.engine.wait(self.start_resize(len)))
     }
 
     /// [`Volume::resize`] as a future.

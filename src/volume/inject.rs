@@ -55,8 +55,9 @@ impl Array {
     ///
     /// # Errors
     /// [`Kind::NotFound`] for a member that is not here, [`Kind::Invalid`] for a fault that [`Fault::check`] refuses,
-    /// [`Kind::Closed`].
+    /// [`Kind::Refused`] when the members are simulated, [`Kind::Closed`].
     pub fn inject(&self, slot: u8, fault: Fault) -> Result<()> {
+        self.engine.check_real()?;
         let present = self.engine.present.clone();
         let injected = self.engine.start(async move |_: Shard| {
             present.with(|present| {
@@ -67,7 +68,7 @@ impl Array {
                 Ok(())
             })
         });
-        settle(injected.wait())
+        settle(self.engine.wait(injected))
     }
 
     /// The faults that strike this array, the kept ones too, and how often each has struck. Also of one that is closed.
@@ -76,9 +77,8 @@ impl Array {
     /// [`Kind::Closed`] when the engine has stopped.
     pub fn injected(&self) -> Result<Vec<InjectedFault>> {
         let present = self.engine.present.clone();
-        let listed =
-            self.engine.driver.spawn_ticket(async move { Ok(present.with(|present| present.injected())) });
-        settle(listed.wait())
+        let listed = self.engine.spawn(async move { Ok(present.with(|present| present.injected())) });
+        settle(self.engine.wait(listed))
     }
 
     /// Ends the faults of a member, or of all, for this opening; those that are kept stay kept. What hung goes on. A
@@ -98,7 +98,7 @@ impl Array {
                 Ok(removed)
             })
         });
-        settle(cleared.wait())
+        settle(self.engine.wait(cleared))
     }
 }
 

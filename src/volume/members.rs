@@ -26,12 +26,23 @@ impl Array {
     /// # Errors
     /// [`Kind::NotFound`], [`Kind::Refused`] when two members are meant, [`Kind::Closed`].
     pub fn member(&self, name: impl AsRef<Path>) -> Result<u8> {
-        let (name, present) = (name.as_ref().to_owned(), self.engine.present.clone());
-        let found = self.engine.start(async move |shard: Shard| {
+        settle(self.engine.wait(self.start_member(name.as_ref())))
+    }
+
+    /// [`Array::member`] as a future.
+    ///
+    /// # Errors
+    /// As [`Array::member`].
+    pub async fn member_async(&self, name: impl AsRef<Path>) -> Result<u8> {
+        settle(self.start_member(name.as_ref()).await)
+    }
+
+    fn start_member(&self, name: &Path) -> Ticket<Result<u8>> {
+        let (name, present) = (name.to_owned(), self.engine.present.clone());
+        self.engine.start(async move |shard: Shard| {
             let members = shard.core().stripes().pool.superblock().members;
-            present.with(|present| find(&members, present, &name))
-        });
-        settle(found.wait()).map(|slot| slot.0)
+            present.with(|present| find(&members, present, &name)).map(|slot| slot.0)
+        })
     }
 
     /// Takes a member out, as if it broke. It stays out until it is replaced. Durable on return.
@@ -39,7 +50,7 @@ impl Array {
     /// # Errors
     /// [`Kind::NotFound`]; [`Kind::Refused`] when it is out already, or data or the array cannot spare it.
     pub fn fail_member(&self, slot: u8) -> Result<()> {
-        settle(self.start_fail(slot).wait())
+        settle(self.engine.wait(self.start_fail(slot)))
     }
 
     /// [`Array::fail_member`] as a future.
@@ -61,9 +72,10 @@ impl Array {
     ///
     /// # Errors
     /// [`Kind::NotFound`]; [`Kind::Refused`] when the new one holds something (unless forced), is a member
-    /// already or too small, or the old one is being replaced already; [`Kind::Busy`]; [`Kind::Io`].
+    /// already or too small, or the old one is being replaced already, or all are simulated ([`crate::sim::trial`]);
+    /// [`Kind::Busy`]; [`Kind::Io`].
     pub fn replace_member(&self, old: u8, new: impl AsRef<Path>, force: bool) -> Result<u8> {
-        settle(self.start_replace(old, new.as_ref(), force).wait())
+        settle(self.engine.wait(self.start_replace(old, new.as_ref(), force)))
     }
 
     /// [`Array::replace_member`] as a future.
@@ -77,7 +89,9 @@ impl Array {
     fn start_replace(&self, old: u8, new: &Path, force: bool) -> Ticket<Result<u8>> {
         let (new, present) = (new.to_owned(), self.engine.present.clone());
         let ring = self.engine.ring.clone();
+        let is_real = self.engine.check_real();
         self.engine.start(async move |shard: Shard| {
+            is_real?;
             let new = absolute(&new)?;
             replace(&shard, Slot(old), new, force, &present, ring.as_ref()).await.map(|slot| slot.0)
         })
@@ -90,7 +104,7 @@ impl Array {
     /// # Errors
     /// When the array takes no more writes, or its metadata is damaged.
     pub fn rebuild(&self, pace: Pace) -> Result<Rebuilt> {
-        settle(self.start_rebuild(pace).wait())
+        settle(self.engine.wait(self.start_rebuild(pace)))
     }
 
     /// [`Array::rebuild`] as a future.
@@ -108,7 +122,7 @@ impl Array {
     /// # Errors
     /// When the array takes no more writes, or its metadata is damaged.
     pub fn scrub(&self) -> Result<Scrub> {
-        settle(self.start_scrub().wait())
+        settle(self.engine.wait(self.start_scrub()))
     }
 
     /// [`Array::scrub`] as a future.

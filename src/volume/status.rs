@@ -14,6 +14,7 @@ use crate::map::Catalog;
 use crate::pool::Candidate;
 use crate::runtime::Env;
 use crate::types::{BLOCK_U64, Scheme, Slot, Uuid};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -325,6 +326,16 @@ impl Present {
     /// Of an array that was just made.
     pub(super) fn all(members: impl Iterator<Item = (PathBuf, u64)>, env: &Env) -> Present {
         Present(members.map(|(path, size)| Some(There::new(path, size, env))).collect())
+    }
+
+    /// Of an array whose members are not discovered, but known by path, with their bytes.
+    pub(super) fn known(members: &[MemberRecord], paths: &BTreeMap<String, u64>, env: &Env) -> Present {
+        let there = |record: &MemberRecord| {
+            let is_member = record.state != MemberState::Removed;
+            let size = paths.get(&record.path).filter(|_| is_member)?;
+            Some(There::new(record.path.clone().into(), *size, env))
+        };
+        Present(members.iter().map(there).collect())
     }
 
     /// What may strike the member in a slot on purpose.

@@ -1,18 +1,14 @@
-//! How to test a program of one's own on simulated members (`paritas::sim::trial`): a key-value store, what it promises,
-//! and bugs that break the promise.
+//! How to test a program of one's own on simulated members (`paritas::sim::trial`): a key-value store, what it
+//! promises, and bugs that break the promise.
 
 #[path = "harness_kv/store.rs"]
 mod store;
 
-use paritas::error::Result;
 use paritas::sim::trial::{Ending, Failure, Life, Setup, Summary, Trial, Verdict};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{Contents, Planted, Store};
-
-/// What a life says.
-type Outcome = std::result::Result<(), String>;
 
 /// A bug that shows at most crashes is found within so many seeds.
 const SEEDS: u64 = 10;
@@ -30,11 +26,12 @@ struct Client {
 
 impl Client {
     /// After a crash every acknowledged commit is there, whole; the last one that was asked for is there or not.
-    fn settle(&mut self, found: &Contents) -> Outcome {
+    fn settle(&mut self, found: &Contents) -> Verdict {
         if found != &self.acknowledged && Some(found) != self.asked.as_ref() {
             let lost = self.acknowledged.iter().find(|(key, value)| found.get(*key) != Some(value));
             let lost = lost.map(|(key, _)| String::from_utf8_lossy(key));
-            return Err(format!("the store broke its promise; a key that is not as acknowledged: {lost:?}"));
+            let text = format!("the store broke its promise; a key that is not as acknowledged: {lost:?}");
+            return Err(text.into());
         }
         self.acknowledged.clone_from(found);
         self.asked = None;
@@ -43,8 +40,8 @@ impl Client {
 }
 
 /// One life: opens the store, compares, and commits until the process dies or it has had enough.
-async fn live(life: Life, client: Arc<Mutex<Client>>, planted: Planted) -> Outcome {
-    let mut store = Store::open(life.array(), "store", planted).await.map_err(|error| error.to_string())?;
+async fn live(life: Life, client: Arc<Mutex<Client>>, planted: Planted) -> Verdict {
+    let mut store = Store::open(life.array(), "store", planted).await?;
     client.lock().expect("one thread").settle(store.contents())?;
     let mut rng = life.rng("load");
     for _ in 0..10 + rng.below(60) {
@@ -62,7 +59,7 @@ async fn live(life: Life, client: Arc<Mutex<Client>>, planted: Planted) -> Outco
             }
         }
         client.lock().expect("one thread").asked = Some(wanted.clone());
-        store.commit().await.map_err(|error| error.to_string())?;
+        store.commit().await?;
         life.tell(|| format!("commit of {} keys is acknowledged", wanted.len()));
         let key = format!("key{}", rng.below(24)).into_bytes();
         assert_eq!(store.get(&key), wanted.get(&key).map(Vec::as_slice));
@@ -80,22 +77,21 @@ fn course(trial: &mut Trial, planted: Planted) -> Verdict {
         if life == lives {
             trial.calm();
         }
-        let ending: Result<_> = trial.run(|life| live(life, client.clone(), planted));
-        if let Ending::Returned(outcome) = ending? {
+        let ending = trial.run(|life| live(life, client.clone(), planted))?;
+        if let Ending::Returned(outcome) = ending {
             outcome?;
         }
     }
     Ok(())
 }
 
-fn run(seeds: Range<u64>, planted: Planted) -> std::result::Result<Summary, Failure> {
+fn run(seeds: Range<u64>, planted: Planted) -> Result<Summary, Failure> {
     Setup::default().run(seeds, |trial| course(trial, planted))
 }
 
 #[test]
 fn the_store_keeps_its_promise() {
     let summary = run(0..50, Planted::Nothing).expect("no seed fails");
-    println!("{summary:?}");
     assert!(summary.crashes > 50, "{summary:?}");
     for fault in
         ["power loss", "kill", "torn", "unflushed", "rot", "vanish", "slow", "lost write", "read error"]
@@ -107,7 +103,6 @@ fn the_store_keeps_its_promise() {
 #[test]
 fn a_commit_that_is_acknowledged_before_it_is_flushed_is_found_and_found_again() {
     let failure = run(0..SEEDS, Planted::LateFlush).expect_err("the bug is found");
-    println!("{failure:?}");
     assert!(failure.message.contains("broke its promise") && failure.repeats, "{failure:?}");
     assert!(failure.story.iter().any(|line| line.contains("is acknowledged")), "{failure:?}");
     let again = run(failure.seed..failure.seed + 1, Planted::LateFlush).expect_err("it fails again");
@@ -117,6 +112,5 @@ fn a_commit_that_is_acknowledged_before_it_is_flushed_is_found_and_found_again()
 #[test]
 fn a_header_that_is_durable_before_what_it_leads_to_is_found() {
     let failure = run(0..SEEDS_FOR_RARE, Planted::HeaderFirst).expect_err("the bug is found");
-    println!("{failure:?}");
     assert!(failure.message.contains("broke its promise") && failure.repeats, "{failure:?}");
 }

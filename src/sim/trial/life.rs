@@ -18,8 +18,8 @@ pub struct Life {
 }
 
 impl Life {
-    /// The array, open. Every method of it and of its volumes works, but those that name files: members are replaced, and
-    /// faults injected, by the world. [`Array::status`] does not know where members are that joined in this life.
+    /// The array, open. Every method of it and of its volumes works, but those that name files: members are replaced,
+    /// and faults injected, by the world. [`Array::status`] does not know where members are that joined in this life.
     pub fn array(&self) -> &Array {
         &self.array
     }

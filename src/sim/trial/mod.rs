@@ -12,7 +12,8 @@
 //! real disks, and whose clock and chance are the ports that an engine has ([`Clock`], [`Entropy`]). It may be
 //! `async`, with tasks of its own on [`Life::spawner`], or block: a call that blocks lets the world go on, and if the
 //! process dies in it, it never returns; the stack is unwound, and what destructors then ask of the array answers
-//! [`Kind::Closed`]. All that happens is on one thread.
+//! [`Kind::Closed`]. A lock of the test's that is held across such a call is poisoned then. All that happens is on one
+//! thread.
 //!
 //! **What befalls members** is what the engine's own simulation does to them, within the scheme's tolerance m, and
 //! [`Setup::scenario`] sets the odds: at most m members at a time are weak, so that they fail, lie, rot, hang and
@@ -29,7 +30,7 @@
 //!
 //! ```
 //! use paritas::error::Result;
-//! use paritas::sim::trial::{Ending, Setup};
+//! use paritas::sim::trial::{Ending, Setup, Verdict};
 //! use paritas::volume::{Array, Volume};
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -63,7 +64,7 @@
 //!                 count(&volume, number).await?;
 //!                 acknowledged.store(number, SeqCst);
 //!             }
-//!             Ok::<(), paritas::error::Error>(())
+//!             Verdict::Ok(())
 //!         })?;
 //!         if let Ending::Returned(outcome) = ending {
 //!             outcome?;
@@ -105,8 +106,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Lines of a story that are shown with its failure.
 const LINES: usize = 40;
 
-/// What a test says of a trial.
-pub type Verdict = Result<(), Box<dyn Error>>;
+/// What a test says of a trial, or a program of its life.
+pub type Verdict = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// What the array of a trial is made of, and what befalls it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -15,6 +15,8 @@ use std::sync::{Arc, Weak};
 
 /// Polls of the program's tasks between two events: one that only ever yields does not stop the world.
 const POLLS_MAX: usize = 256;
+/// Calls that block and are answered without an event, between two events: likewise.
+const CALLS_MAX: u64 = 64;
 
 /// What a program is unwound with whose process dies in a call that blocks.
 pub(super) struct Died;
@@ -32,6 +34,8 @@ pub(super) struct Schedule {
     pub(super) crash: Option<u64>,
     /// It did.
     pub(super) is_dead: bool,
+    /// Turns of calls that block, so far.
+    pub(super) turns: u64,
 }
 
 /// See the module.
@@ -52,7 +56,7 @@ enum Step {
 impl Stage {
     /// Lets the next thing happen.
     fn step(&self) -> Step {
-        let Schedule { events, strike, scars, crash, is_dead } = self.schedule.with(|schedule| {
+        let Schedule { events, strike, scars, crash, is_dead, .. } = self.schedule.with(|schedule| {
             schedule.events += 1;
             schedule.is_dead |= schedule.crash.is_some_and(|crash| schedule.events > crash);
             *schedule
@@ -105,11 +109,17 @@ pub(super) struct Blocking(pub(super) Weak<Stage>);
 impl Host for Blocking {
     fn turn(&self) -> bool {
         let Some(stage) = self.0.upgrade() else { return false };
-        if stage.life.executor.run_until_stalled() > 0 {
+        let turns = stage.schedule.with(|schedule| {
+            schedule.turns += 1;
+            schedule.turns
+        });
+        let has_moved = stage.life.executor.run_until_stalled() > 0;
+        if has_moved && !turns.is_multiple_of(CALLS_MAX) {
             return true;
         }
         match stage.step() {
             Step::Happened => true,
+            Step::Stuck if has_moved => true,
             Step::Died | Step::Stuck if is_unwinding() => false,
             Step::Died => {
                 drop(stage);

@@ -68,7 +68,7 @@ fn one_seed_takes_one_course_and_another_seed_another() {
 #[test]
 fn a_program_that_blocks_dies_in_its_calls_and_keeps_its_promise() {
     for scenario in Scenario::ALL {
-        let setup = Setup { scenario, ..Setup::default() };
+        let setup = Setup { scenario, events: 300, ..Setup::default() };
         let summary = setup.run(0..8, |trial| Counter::default().lives(trial)).expect("no failure");
         assert!(summary.crashes >= 10, "{scenario}: {summary:?}");
     }

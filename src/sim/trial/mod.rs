@@ -60,6 +60,7 @@
 //!             let found = u64::from_le_bytes(found[..8].try_into().expect("eight bytes"));
 //!             let promised = acknowledged.load(SeqCst);
 //!             assert!(found == promised || found == promised + 1, "found {found}, promised {promised}");
+//!             acknowledged.store(found, SeqCst); // what one life was shown, no later one may miss
 //!             for number in found + 1..found + 20 {
 //!                 count(&volume, number).await?;
 //!                 acknowledged.store(number, SeqCst);

@@ -18,8 +18,8 @@ const SOUND: u64 = 20;
 
 /// Bugs that only more failures show than volumes tolerate, and the operations that fail then.
 const BY_FAILURES: [(Bug, &str); 3] = [
-    (Bug::UnreadTaken, "nth/1+1/work/01/everything/46"),
-    (Bug::OlderElected, "nth/1+1/work/01/reads/22"),
+    (Bug::UnreadTaken, "nth/1+1/work/01/reads/22"),
+    (Bug::OlderElected, "nth/1+1/work/01/reads/4"),
     (Bug::NotIntroduced, "nth/2+1/mend/23/write/2"),
 ];
 

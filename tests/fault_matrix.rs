@@ -144,7 +144,16 @@ const MATRIX: &[Fault] = &[
         id: "F10",
         what: "ranges that cannot be read",
         seen: "exact data; rewritten",
-        proofs: &[Seeds("latent error"), Seeds("read error")],
+        proofs: &[
+            Seeds("latent error"),
+            Seeds("read error"),
+            Planted("UnreadTaken"),
+            Planted("OlderElected"),
+            Test(
+                "src/sim/exhaust/operations.rs",
+                "what_cannot_be_read_or_written_at_an_opening_or_a_replacement_changes_nothing_for_good",
+            ),
+        ],
         gap: "a last record whose only header left is in a bad sector is taken for a free chunk",
     },
     Fault {
@@ -290,6 +299,7 @@ const MATRIX: &[Fault] = &[
                 "two_lost_members_are_replaced_and_then_any_other_two_may_be_lost",
             ),
             Run("paritas sim --scenario members"),
+            Planted("NotIntroduced"),
         ],
         gap: "",
     },

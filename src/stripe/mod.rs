@@ -110,16 +110,30 @@ impl Stripes {
             return None;
         }
         let device = self.pool.device(address.slot)?;
-        Some((device, self.geometry.byte_offset(address.chunk, row)))
+        let offset = self.offset(device.as_ref(), address, row, 1)?;
+        Some((device, offset))
     }
 
-    /// The device and byte offset of a row to be read, if the member can be.
-    fn locate_to_read(&self, address: ChunkAddress, row: Row) -> Option<(Arc<dyn Device>, u64)> {
+    /// The device and byte offset of so many rows to be read, if the member can be.
+    fn locate_to_read(
+        &self,
+        address: ChunkAddress,
+        row: Row,
+        count: usize,
+    ) -> Option<(Arc<dyn Device>, u64)> {
         if self.pool.is_hung(address.slot) {
             return None;
         }
         let device = self.pool.reader(address.slot)?;
-        Some((device, self.geometry.byte_offset(address.chunk, row)))
+        let offset = self.offset(device.as_ref(), address, row, count)?;
+        Some((device, offset))
+    }
+
+    /// Where rows of a chunk begin on a member. Forged records and pages name rows and chunks that it does not have.
+    fn offset(&self, device: &dyn Device, address: ChunkAddress, row: Row, count: usize) -> Option<u64> {
+        let is_row = usize::from(row.0) + count <= self.geometry.chunk_blocks as usize;
+        let is_chunk = address.chunk.0 < self.geometry.chunks_on(device.len());
+        (is_row && is_chunk).then(|| self.geometry.byte_offset(address.chunk, row))
     }
 
     /// Keeps a segment's chunks from being reused while I/O on them is pending.

@@ -64,7 +64,7 @@ impl Stripes {
     fn readable(&self, view: &View, row: Row) -> Vec<Column> {
         let is_there = |column: &Column| {
             let address = view.columns[usize::from(column.0)];
-            address.is_some_and(|address| self.locate_to_read(address, row).is_some())
+            address.is_some_and(|address| self.locate_to_read(address, row, 1).is_some())
         };
         let (mut order, doubted): (Vec<Column>, Vec<Column>) =
             view.scheme.columns().filter(is_there).partition(|column| !self.is_doubted(view, *column));

@@ -81,7 +81,7 @@ impl Stripes {
     /// One block of a column, unverified; only for what carries its own checksum.
     pub(super) async fn raw(&self, view: &View, column: Column, row: Row) -> Option<Bytes> {
         let address = view.columns[usize::from(column.0)]?;
-        let (device, offset) = self.locate_to_read(address, row)?;
+        let (device, offset) = self.locate_to_read(address, row, 1)?;
         match read_full(device.as_ref(), offset, BLOCK).await {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -133,7 +133,8 @@ impl Stripes {
         let expected = Expected { array: self.pool.identity().array, segment: view.segment, column, row };
         let Ok(part) = HeaderPart::decode(&block, Some(expected)) else { return nothing };
         let counts = nonce.is_none_or(|nonce| nonce == part.record.nonce);
-        if !counts || part.record.scheme != view.scheme {
+        let is_ours = part.record.chunk_blocks == self.geometry.chunk_blocks;
+        if !counts || !is_ours || part.record.scheme != view.scheme {
             return nothing;
         }
         match self.describe(view, row, &part).await {
@@ -148,7 +149,7 @@ impl Stripes {
     /// The first block of a chunk; read once more if that fails.
     pub async fn first_block(&self, address: ChunkAddress) -> Option<Bytes> {
         for _ in 0..2 {
-            let (device, offset) = self.locate_to_read(address, Row(0))?;
+            let (device, offset) = self.locate_to_read(address, Row(0), 1)?;
             match read_full(device.as_ref(), offset, BLOCK).await {
                 Ok(block) => return Some(block),
                 Err(error) => self.blame_read(address.slot, &error),

@@ -83,7 +83,7 @@ impl Stripes {
     pub(super) async fn prompt_span(&self, view: &View, column: Column, first: Row, count: usize) -> Prompt {
         let nothing = vec![None; count];
         let Some(address) = view.columns[usize::from(column.0)] else { return Prompt::Answered(nothing) };
-        let Some((device, offset)) = self.locate_to_read(address, first) else {
+        let Some((device, offset)) = self.locate_to_read(address, first, count) else {
             return Prompt::Answered(nothing);
         };
         let read = device.read(offset, count * BLOCK);
@@ -139,7 +139,7 @@ impl Stripes {
     ) -> Vec<Option<Bytes>> {
         let nothing = vec![None; count];
         let Some(address) = view.columns[usize::from(column.0)] else { return nothing };
-        let Some((device, offset)) = self.locate_to_read(address, first) else { return nothing };
+        let Some((device, offset)) = self.locate_to_read(address, first, count) else { return nothing };
         match read_full(device.as_ref(), offset, count * BLOCK).await {
             Ok(bytes) => split(&bytes, count),
             Err(error) => self.scattered(address, first, count, &error).await,
@@ -157,7 +157,7 @@ impl Stripes {
         self.blame_read(address.slot, error);
         let mut blocks = vec![None; count];
         for (row, block) in (first.0..).map(Row).zip(&mut blocks) {
-            let Some((device, offset)) = self.locate_to_read(address, row) else { break };
+            let Some((device, offset)) = self.locate_to_read(address, row, 1) else { break };
             *block = read_full(device.as_ref(), offset, BLOCK).await.ok();
         }
         blocks

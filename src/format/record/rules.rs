@@ -53,7 +53,8 @@ impl Record {
                 "volume numbers are between 1 and 2^31 - 16",
             )?;
             ensure(interval.after <= interval.through, "an interval ends where it begins or later")?;
-            ensure(interval.through < TOMBSTONE_LAST, "histories end before number 2^56 - 1")?;
+            let last = interval.through.max(interval.durable);
+            ensure(last < TOMBSTONE_LAST, "histories end before number 2^56 - 1")?;
         }
         self.changes.iter().try_for_each(Change::check)?;
         let cells = usize::from(self.rows) * usize::from(self.scheme.k());

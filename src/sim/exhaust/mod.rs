@@ -9,6 +9,7 @@
 //! | `sizes` | members that come back shorter, longer, shifted |
 //! | `superblocks` | one commit, cut off in every way |
 //! | `operations` | the n-th operation of a member fails |
+//! | `forge` | superblocks and records that somebody changed, with their checksums |
 //! | `phases` | what is asked for meanwhile |
 //! | `stage` | members, and a life of the engine's process that ends in a text whatever happens |
 //! | `player` | who asks for things and knows what may come of it |
@@ -17,6 +18,7 @@
 mod assembly;
 mod base;
 mod damage;
+mod forge;
 mod operations;
 mod phases;
 mod player;
@@ -25,6 +27,7 @@ mod stage;
 mod superblocks;
 
 pub use damage::{Extent, every_block};
+pub use forge::Forgery;
 pub use operations::nth_operation;
 
 use super::enumerate::guarded;

@@ -237,7 +237,12 @@ impl Random {
             let after = random.below(TOMBSTONE_LAST.0 - 9);
             let through = Number(after + random.below(9u64));
             let volume = VolumeId(1 + u32::try_from(i).expect("few") * 50_000_000);
-            Interval { volume, after: Number(after), through, durable: Number(random.u64()) }
+            Interval {
+                volume,
+                after: Number(after),
+                through,
+                durable: Number(random.below((1u64 << 56) - 1)),
+            }
         });
         let changes = self.list(20, |random, _| random.change());
         let preamble = Record::preamble_bytes(&intervals, &changes);

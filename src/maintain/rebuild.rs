@@ -61,7 +61,13 @@ pub async fn rebuild(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
 
 /// [`rebuild`] for who has the right to maintain already.
 pub(super) async fn rebuild_alone(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
-    let mut rebuild = Rebuild { core, pace, begun: core.env().clock.monotonic(), done: Rebuilt::default() };
+    let mut rebuild = Rebuild {
+        core,
+        pace,
+        begun: core.env().clock.monotonic(),
+        done: Rebuilt::default(),
+        cramped: BTreeSet::new(),
+    };
     rebuild.run().await?;
     Ok(rebuild.done)
 }
@@ -71,19 +77,29 @@ struct Rebuild<'a> {
     pace: Pace,
     begun: Duration,
     done: Rebuilt,
+    /// Segments that lack columns for want of room.
+    cramped: BTreeSet<SegmentId>,
 }
 
 impl Rebuild<'_> {
     async fn run(&mut self) -> Result<()> {
         // What could not be completed is not tried again before the members change.
         let mut hopeless = BTreeSet::new();
+        let mut tried = None;
         while self.is_needed() && !self.core.is_ending() {
             self.core.settle_lacking().await?;
             let mut work = self.lacking();
             work.retain(|lacking| !hopeless.contains(&lacking.segment));
             if work.is_empty() {
-                self.core.remove_left().await?;
-                break;
+                // What was dead before the last checkpoint is free by now: there may be room where there was none.
+                let cramped = std::mem::take(&mut self.cramped);
+                if cramped.is_empty() || tried.replace(self.done.columns) == Some(self.done.columns) {
+                    self.core.remove_left().await?;
+                    break;
+                }
+                hopeless.retain(|segment| !cramped.contains(segment));
+                work = self.lacking();
+                work.retain(|lacking| cramped.contains(&lacking.segment));
             }
             self.plan(&work);
             let mut unsaved = 0;
@@ -144,6 +160,7 @@ impl Rebuild<'_> {
             claimed.insert(lacking.segment, fresh);
             if refills.len() < lacking.columns.len() {
                 hopeless.push(lacking.segment);
+                self.cramped.insert(lacking.segment);
             }
             if !refills.is_empty() {
                 tasks.push((lacking, refills));

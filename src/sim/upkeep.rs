@@ -138,6 +138,8 @@ impl Run {
             // Who says when it fails has done no harm that the array does not know of, and all of that is mended.
             for index in std::mem::take(&mut self.weak) {
                 self.disks[index].set_plan(self.benign());
+                // What hangs there would be known of only when its time is over.
+                self.disks[index].unhang();
             }
         }
         if !self.may_weaken() || !is_whole(&shard) || self.rng.chance(1, 2) {

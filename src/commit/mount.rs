@@ -356,7 +356,7 @@ impl Core {
         let names = silent.iter().map(|slot| format!("{slot} ({})", members[usize::from(slot.0)].path));
         Err(Error::io(format!(
             "the end of the log cannot be read: reads fail on member(s) {}, and with those that are away these are \
-             more than the array tolerates; nothing was changed: look after their devices and try again, or give up \
+             more than the array tolerates; nothing was given up: look after their devices and try again, or give up \
              what cannot be read with 'salvage'",
             names.collect::<Vec<_>>().join(", ")
         )))

@@ -20,10 +20,29 @@ impl Aligned {
         Aligned { bytes }
     }
 
+    /// No bytes yet, and room for `capacity`.
+    pub fn with_capacity(capacity: usize) -> Aligned {
+        let mut bytes = BytesMut::with_capacity(capacity + BLOCK - 1);
+        let address = bytes.as_ptr().addr();
+        let skipped = address.next_multiple_of(BLOCK) - address;
+        bytes.resize(skipped, 0);
+        bytes.advance(skipped);
+        Aligned { bytes }
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Panics
+    /// If there is no room for them: where they are would change.
+    pub fn push(&mut self, bytes: &[u8]) {
+        assert!(self.bytes.len() + bytes.len() <= self.bytes.capacity(), "no room for what is added");
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// A copy of `bytes`, aligned.
     pub fn copy_of(bytes: &[u8]) -> Aligned {
-        let mut aligned = Aligned::zeroed(bytes.len());
-        aligned.as_mut().copy_from_slice(bytes);
+        let mut aligned = Aligned::with_capacity(bytes.len());
+        aligned.push(bytes);
         aligned
     }
 
@@ -64,6 +83,26 @@ mod tests {
             assert!(bytes.as_ptr().addr().is_multiple_of(BLOCK));
             assert_eq!((bytes.len(), bytes[len - 1]), (len, 7));
         }
+    }
+
+    #[test]
+    fn what_is_added_stays_in_place_as_long_as_there_is_room() {
+        for len in [1, 4096, 4097, 65_536] {
+            let mut buffer = Aligned::with_capacity(3 * len);
+            let address = buffer.as_ref().as_ptr().addr();
+            assert!(address.is_multiple_of(BLOCK));
+            (1..=3).for_each(|fill| buffer.push(&vec![fill; len]));
+            let bytes = buffer.freeze();
+            assert_eq!((bytes.as_ptr().addr(), bytes.len()), (address, 3 * len));
+            assert!((0..3 * len).all(|at| usize::from(bytes[at]) == at / len + 1));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no room for what is added")]
+    fn nothing_is_added_where_there_is_no_room() {
+        let mut buffer = Aligned::with_capacity(BLOCK);
+        buffer.push(&[1; 3 * BLOCK]);
     }
 
     #[test]

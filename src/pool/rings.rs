@@ -7,7 +7,8 @@ use crate::layout::{ring_offsets, slot_offset};
 use crate::limits::{RING_BYTES, RING_SLOTS, SLOT_BYTES};
 use crate::types::BLOCK;
 use crate::zoo::{Bug, planted};
-use std::collections::BTreeSet;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the rings of a device hold.
 #[derive(Debug, Default)]
@@ -34,10 +35,22 @@ pub async fn read_rings(device: &dyn Device) -> Found {
     }
     let (front, back) = ring_offsets(device.len());
     let mut unread = BTreeSet::new();
+    // Copies in front by their slots: what lies behind is the same nearly always, and need not be decoded again.
+    let mut known: BTreeMap<u64, (Bytes, Superblock)> = BTreeMap::new();
     for ring in [front, back] {
         for slot in 0..RING_SLOTS {
-            match read_slot(device, slot_offset(ring, slot)).await {
-                Ok(Ok(copy)) => found.copies.push(copy),
+            let read = read_slot(device, slot_offset(ring, slot)).await;
+            let decode = |bytes: Bytes| match known.remove(&slot) {
+                Some((twin, copy)) if twin == bytes => Ok((bytes, copy)),
+                _ => Superblock::decode(&bytes).map(|copy| (bytes, copy)),
+            };
+            match read.map(|bytes| bytes.and_then(decode)) {
+                Ok(Ok((bytes, copy))) => {
+                    if ring == front {
+                        known.insert(slot, (bytes, copy.clone()));
+                    }
+                    found.copies.push(copy);
+                }
                 // Each further read would take as long.
                 Err(DeviceError::Hangs) => {
                     (found.is_silent, found.is_blind) = (true, true);
@@ -69,7 +82,8 @@ pub(super) async fn answers(device: &dyn Device, commit: u64) -> bool {
     false
 }
 
-async fn read_slot(device: &dyn Device, offset: u64) -> std::result::Result<Result<Superblock>, DeviceError> {
+/// The bytes of a slot as far as they look like a superblock.
+async fn read_slot(device: &dyn Device, offset: u64) -> std::result::Result<Result<Bytes>, DeviceError> {
     let head = read_full(device, offset, BLOCK).await?;
     let length = match Superblock::encoded_len(&head) {
         // An empty slot is zeros; what is neither that nor a superblock was one, or never belonged there.
@@ -80,10 +94,9 @@ async fn read_slot(device: &dyn Device, offset: u64) -> std::result::Result<Resu
         Ok(length) => length,
     };
     if length <= BLOCK {
-        return Ok(Superblock::decode(&head));
+        return Ok(Ok(head));
     }
-    let whole = read_full(device, offset, length.min(SLOT_BYTES)).await?;
-    Ok(Superblock::decode(&whole))
+    read_full(device, offset, length.min(SLOT_BYTES)).await.map(Ok)
 }
 
 /// Writes a superblock to its slot in both rings and makes it durable.

@@ -303,7 +303,7 @@ impl Client {
         let blocks = offset / BLOCK_U64..(offset + len).div_ceil(BLOCK_U64);
         let adding = blocks.end - blocks.start;
         self.shared.with(|shared| shared.adding += adding);
-        let data = Bytes::from(blocks.flat_map(|lba| content(tag, Lba(lba))).collect::<Vec<u8>>());
+        let data = Bytes::from(blocks.map(|lba| content(tag, Lba(lba))).collect::<Vec<_>>().concat());
         let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
         let data = data.slice(skip..skip + usize::try_from(len).expect("a few blocks"));
         let outcome = self.shard.write_at(id, offset, data).await;

@@ -154,8 +154,8 @@ impl SimDisk {
 
     /// What would be read, at any offset, without an operation.
     pub fn peek(&self, offset: u64, len: usize) -> Vec<u8> {
-        let mut out = vec![0; len];
-        self.with(|disk| disk.media.read(offset, &mut out));
+        let mut out = Vec::with_capacity(len);
+        self.with(|disk| disk.media.read(offset, len, |piece| out.extend_from_slice(piece)));
         out
     }
 

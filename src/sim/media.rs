@@ -59,19 +59,17 @@ impl Media {
         }
     }
 
-    /// Reads at any offset.
-    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
-        for_blocks(offset, out.len(), |block, in_block, in_buffer| {
-            let content = self.current(block).map_or(&ZEROS, |content| content);
-            out[in_buffer].copy_from_slice(&content[in_block]);
+    /// Reads `len` bytes at any offset, piece by piece.
+    pub(super) fn read(&self, offset: u64, len: usize, mut take: impl FnMut(&[u8])) {
+        for_blocks(offset, len, |block, in_block, _| {
+            take(&self.current(block).map_or(&ZEROS, |content| content)[in_block]);
         });
     }
 
     /// Reads what was there before the last write of each block.
-    pub(super) fn read_previous(&self, offset: u64, out: &mut [u8]) {
-        for_blocks(offset, out.len(), |block, in_block, in_buffer| {
-            let content = self.previous.get(&block).map_or(&ZEROS, |content| content);
-            out[in_buffer].copy_from_slice(&content[in_block]);
+    pub(super) fn read_previous(&self, offset: u64, len: usize, mut take: impl FnMut(&[u8])) {
+        for_blocks(offset, len, |block, in_block, _| {
+            take(&self.previous.get(&block).map_or(&ZEROS, |content| content)[in_block]);
         });
     }
 
@@ -231,9 +229,14 @@ pub(super) fn tear(rng: &mut Rng, old: &mut [u8], new: &[u8]) {
 mod tests {
     use super::*;
 
+    fn read_at(media: &Media, offset: u64, len: usize) -> Vec<u8> {
+        let mut content = Vec::new();
+        media.read(offset, len, |piece| content.extend_from_slice(piece));
+        content
+    }
+
     fn read(media: &Media, block: u64) -> u8 {
-        let mut content = [0; BLOCK];
-        media.read(block * BLOCK_U64, &mut content);
+        let content = read_at(media, block * BLOCK_U64, BLOCK);
         assert!(content.iter().all(|byte| *byte == content[0]), "torn");
         content[0]
     }
@@ -253,8 +256,7 @@ mod tests {
         let mut media = Media::default();
         let bytes: Vec<u8> = (0..3 * BLOCK).map(|i| u8::try_from(i % 251).expect("small")).collect();
         media.write(1000, &bytes);
-        let mut out = vec![9; 3 * BLOCK + 2000];
-        media.read(0, &mut out);
+        let out = read_at(&media, 0, 3 * BLOCK + 2000);
         assert_eq!((&out[..1000], &out[1000..1000 + 3 * BLOCK]), (&[0; 1000][..], &bytes[..]));
         assert_eq!(out[1000 + 3 * BLOCK..], [0; 1000]);
         assert_eq!(media.used().into_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
@@ -305,8 +307,7 @@ mod tests {
             write(&mut media, 0, 1);
             write(&mut media, 1, 1);
             crash(&mut media, seed).is_empty() || {
-                let mut both = [0; 2 * BLOCK];
-                media.read(0, &mut both);
+                let both = read_at(&media, 0, 2 * BLOCK);
                 both[0] == 0 && both[BLOCK] == 1
             }
         };

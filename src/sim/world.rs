@@ -360,13 +360,13 @@ impl World {
         }
         let short = len > 0 && self.strikes(disk, Fault::ShortRead, offset);
         let len = if short { self.rng.index(len / SECTOR) * SECTOR } else { len };
-        let mut buffer = Aligned::zeroed(len);
+        let mut buffer = Aligned::with_capacity(len);
         if self.strikes(disk, Fault::StaleRead, offset) {
-            self.disks[disk].media.read_previous(offset, buffer.as_mut());
+            self.disks[disk].media.read_previous(offset, len, |piece| buffer.push(piece));
         } else {
             let misdirected = self.strikes(disk, Fault::MisdirectedRead, offset);
             let offset = if misdirected { self.elsewhere(disk, offset, len) } else { offset };
-            self.disks[disk].media.read(offset, buffer.as_mut());
+            self.disks[disk].media.read(offset, len, |piece| buffer.push(piece));
         }
         if len > 0 && self.strikes(disk, Fault::UnstableRead, offset) {
             for _ in 0..=self.rng.below(8) {
@@ -452,8 +452,8 @@ impl World {
             0 => {}
             1 => self.store(disk, offset, &new),
             _ => {
-                let mut content = vec![0; new.len()];
-                self.disks[disk].media.read(offset, &mut content);
+                let mut content = Vec::with_capacity(new.len());
+                self.disks[disk].media.read(offset, new.len(), |piece| content.extend_from_slice(piece));
                 tear(&mut self.rng, &mut content, &new);
                 self.store(disk, offset, &content);
                 self.count(Fault::Torn);

@@ -46,7 +46,8 @@ impl Superblock {
         if unknown != 0 {
             return Err(Error::invalid(format!("superblock: unknown incompatible features {unknown:#x}")));
         }
-        let mut writer = Writer::with_capacity(SLOT_BYTES);
+        let lists = RUNWAY_BYTES * self.checkpoint.runway.len();
+        let mut writer = Writer::with_capacity((lists + BLOCK).next_multiple_of(BLOCK));
         self.put_fixed(&mut writer);
         writer.bytes(self.name.as_bytes());
         for past in &self.history {

@@ -85,9 +85,13 @@ pub(super) fn take_boot(reader: &mut Reader<'_>) -> Result<SegmentRecord> {
     SegmentRecord::from_entries(&entries)
 }
 
+/// The longest of the lists, and every opening reads it many times: one look at the bytes of each chunk.
 pub(super) fn take_runway(reader: &mut Reader<'_>) -> Result<ChunkAddress> {
-    let chunk = Chunk(reader.u32("runway chunk")?);
-    let slot = Slot(reader.u8("runway slot")?);
-    reader.zeros(3)?;
-    Ok(ChunkAddress { slot, chunk })
+    let [c0, c1, c2, c3, slot, reserved @ ..] = reader.array::<RUNWAY_BYTES>("runway chunk")?;
+    match reserved {
+        [0, 0, 0] => {
+            Ok(ChunkAddress { slot: Slot(slot), chunk: Chunk(u32::from_le_bytes([c0, c1, c2, c3])) })
+        }
+        _ => Err(reader.corrupt("reserved", "not zero")),
+    }
 }

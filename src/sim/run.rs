@@ -206,8 +206,9 @@ impl Run {
         let is_honest = rng.chance(mix.honest, 12);
         let chunk_blocks = if full { 16 } else { [8, 16, 32][rng.index(3)] };
         // The reserves count chunks: of small ones it takes more until there is room beside them.
-        let chunks = if chunk_blocks == 8 { 90 } else { 40 } + rng.below(60);
-        let uneven = 1 + 3 * rng.below(2);
+        // Full arrays take long to fill, and longer to overwrite: they are no larger than they must be.
+        let chunks = if chunk_blocks == 8 { 90 } else { 40 } + rng.below(if full { 20 } else { 60 });
+        let uneven = 1 + if full { 1 } else { 3 } * rng.below(2);
         let made_of = members.min(script.members.unwrap_or(members)).max(scheme.width().into());
         let disks: Vec<SimDisk> = (0..made_of)
             .map(|_| {
@@ -594,14 +595,14 @@ impl Run {
         let shard = life.shard.clone().expect("opened");
         let clients = 1 + self.rng.below(3);
         for index in 0..clients {
-            let operations = if self.full { 100 + self.rng.below(300) } else { 10 + self.rng.below(60) };
+            let operations = if self.full { 60 + self.rng.below(200) } else { 10 + self.rng.below(60) };
             let client = self.client(&shard, Caller::Client(index), &format!("client {index}"));
             life.executor.spawner().spawn(client.run(operations));
         }
         if self.rng.chance(self.mix.operated, 12) {
             self.operate(life);
         }
-        let events = (200 + self.rng.below(3000)) * if self.full { 4 } else { 1 };
+        let events = (200 + self.rng.below(3000)) * if self.full { 3 } else { 1 };
         let strike = self.rng.below(events);
         for at in 0..events {
             life.executor.run_until_stalled();

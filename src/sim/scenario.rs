@@ -62,7 +62,7 @@ const LIES: &[Fault] = &[
 ];
 
 const STANDARD: Mix = Mix {
-    full: 3,
+    full: 2,
     honest: 4,
     crashes: 9,
     crashes_in_recovery: 4,

@@ -5,6 +5,13 @@
 //! A bug is planted for one thread (`with`). A simulated run never leaves its thread, so that threads may run
 //! different bugs at once.
 
+mod marks;
+
+pub use marks::Mark;
+#[cfg(feature = "zoo")]
+pub use marks::take as take_marks;
+pub(crate) use marks::{reach, reach_if};
+
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// A planted bug.

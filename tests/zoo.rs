@@ -5,13 +5,21 @@ use paritas::sim::enumerate::{Act, Enumeration, Limits, Story, repeat};
 use paritas::sim::shrink::{Small, shrink};
 use paritas::sim::{self, Script, perform};
 use paritas::types::Scheme;
-use paritas::zoo::{self, Bug};
+use paritas::zoo::{self, Bug, Mark};
+use std::collections::BTreeMap;
 use std::panic::{set_hook, take_hook};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{available_parallelism, scope};
 
 /// Seeds within which every bug must be caught.
 const SEEDS: u64 = 1000;
+
+/// Seeds within which every mark must be reached that is not by an operation that fails.
+const MARKING_SEEDS: u64 = 2000;
+
+/// Of those, this many-th.
+const FAILING_EVERY: u64 = 43;
 
 /// Seeds that an engine without a bug must pass here; thousands of others do `tools/check`.
 const SOUND: u64 = 20;
@@ -95,6 +103,46 @@ fn a_caught_bug_is_told_by_a_few_calls_and_faults_that_a_file_can_keep() {
     println!("{}", again.story.join("\n"));
     assert!(again.story.iter().any(|line| line.contains("trim")), "{:#?}", again.story);
     assert_eq!(perform(&kept, false).outcome.failure, None, "the sound engine passes");
+}
+
+/// Whatever may happen to the engine does, while it is watched: a mark that nothing reaches is a state that nobody tests.
+/// Operations that fail come first: some marks take more of them than volumes tolerate.
+#[test]
+fn every_mark_is_reached() {
+    let failing = sim::exhaust::nth_operation(FAILING_EVERY).expect("the engine has no bug");
+    let (next, reached) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<Mark, String>::new()));
+    let take = |by: &str| {
+        let mut reached = reached.lock().expect("nobody panics");
+        for mark in zoo::take_marks() {
+            reached.entry(mark).or_insert_with(|| by.to_owned());
+        }
+        reached.len() == Mark::ALL.len()
+    };
+    let run = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let seed = at.saturating_sub(failing.len()) as u64;
+            let is_all = match failing.get(at) {
+                Some(unit) => {
+                    assert_eq!(unit.run().failures, []);
+                    take("an operation that fails")
+                }
+                None => {
+                    assert_eq!(sim::run(seed).failure, None, "seed {seed}");
+                    take(&format!("seed {seed}"))
+                }
+            };
+            if is_all || seed >= MARKING_SEEDS {
+                return;
+            }
+        }
+    };
+    scope(|scope| (0..available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(run))));
+    let reached = reached.into_inner().expect("nobody panics");
+    reached.iter().for_each(|(mark, by)| println!("{mark:?} reached by {by}"));
+    println!("{} of {} marks are reached", reached.len(), Mark::ALL.len());
+    let missing: Vec<&Mark> = Mark::ALL.iter().filter(|mark| !reached.contains_key(mark)).collect();
+    assert!(missing.is_empty(), "never reached: {missing:?}");
 }
 
 /// Runs the engine itself: it must pass where the others are caught.

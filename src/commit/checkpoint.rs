@@ -22,7 +22,7 @@ use crate::format::tables::{ColumnState, SegmentRecord, Tombstone, VolumeRecord}
 use crate::map::{MapUpdate, Tree, Volume};
 use crate::space::Purpose;
 use crate::types::{Nonce, Number, Pointer, SegmentId, VolumeId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Leaves that one checkpoint empties for long trims.
@@ -88,7 +88,10 @@ impl Core {
         loop {
             match self.attempt().await {
                 Ok(()) => return Ok(()),
-                Err(_) if self.stripes.pool.has_suspects() => self.evict_in_turn().await?,
+                Err(_) if self.stripes.pool.has_suspects() => {
+                    reach(Mark::CheckpointAgain);
+                    self.evict_in_turn().await?;
+                }
                 Err(error) => return Err(error.context("writing a checkpoint")),
             }
         }
@@ -120,6 +123,7 @@ impl Core {
     /// Freezes what the checkpoint covers. An attempt that failed left its cut behind: it is taken again.
     fn cut(&self) -> Cut {
         if let Some(cut) = self.cut.with(|cut| cut.clone()).filter(|_| !planted(Bug::CutForgotten)) {
+            reach(Mark::CutTakenAgain);
             return cut;
         }
         let volumes = self.catalog.with(|catalog| {
@@ -151,6 +155,7 @@ impl Core {
         if planted(Bug::CountsKept) {
             return;
         }
+        reach_if(applied.iter().any(|counts| !counts.is_empty()), Mark::CountsReverted);
         self.stripes.space.with(|space| {
             for counts in applied {
                 let back: Counts = counts.iter().map(|(id, change)| (*id, -change)).collect();
@@ -288,6 +293,7 @@ impl Core {
             merged.root = root;
             match rest {
                 Some(key) => {
+                    reach(Mark::TrimContinues);
                     stone.blocks -= key.0 - stone.lba.0;
                     stone.lba.0 = key.0;
                     leaves = 0;
@@ -407,6 +413,7 @@ impl Core {
         generation: u64,
     ) -> Result<(Option<Root>, Vec<SegmentId>)> {
         let fresh = self.wants_fresh_table();
+        reach_if(fresh, Mark::TableWrittenAnew);
         let (updates, freed) = self.stripes.space.with(|space| {
             let mut freed = space.dead();
             freed.retain(|id| cut.covers(*id));

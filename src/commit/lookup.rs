@@ -8,7 +8,7 @@ use crate::format::tables::{DamageCause, DamageRecord};
 use crate::map::{Catalog, Known, Tree};
 use crate::stripe::Wanted;
 use crate::types::{Identity, Lba, Number, Pointer, VolumeId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 
 /// What the tree under a root says of a block.
 pub(super) type Answer = (Option<Root>, Option<(Number, Pointer)>);
@@ -80,6 +80,7 @@ impl Core {
         let (volume, lba) = (VolumeId(block.identity.owner), block.identity.lba);
         let note = |catalog: &mut Catalog, found| {
             let is_lost = found == Some(*block);
+            reach(if is_lost { Mark::LossListed } else { Mark::LossOvertaken });
             if is_lost {
                 self.list(catalog, volume, lba);
             }

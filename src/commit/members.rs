@@ -12,7 +12,7 @@ use crate::layout::Geometry;
 use crate::limits::CHUNKS_MAX;
 use crate::pool::{Candidate, new_member};
 use crate::types::{SegmentId, Slot, Uuid};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach_if};
 use std::collections::BTreeSet;
 
 /// The fewest chunks of a member.
@@ -221,7 +221,9 @@ impl Core {
     /// Seals the open segments in which nothing lives, so that the next checkpoint frees them: each scheme that
     /// was ever written has some.
     pub(crate) fn leave_idle(&self) {
-        self.leave(&self.stripes.space.with(|space| space.idle_open()));
+        let idle = self.stripes.space.with(|space| space.idle_open());
+        reach_if(!idle.is_empty(), Mark::SegmentLeftIdle);
+        self.leave(&idle);
     }
 
     /// Seals the open segments that lack a column, so that they can be rebuilt, makes everything durable and
@@ -230,6 +232,7 @@ impl Core {
         {
             let _turn = self.turn().await;
             let lacking = self.stripes.space.with(|space| space.lacking_open());
+            reach_if(!lacking.is_empty(), Mark::SegmentLeftLacking);
             let pages: Vec<SegmentId> = self.meta.with(|meta| {
                 let streams = meta
                     .iter_mut()

@@ -28,7 +28,7 @@ use crate::runtime::{Env, Owned, Signal, join_all};
 use crate::space::{Purpose, Segment, Space};
 use crate::stripe::{Stripes, View};
 use crate::types::{Epoch, Lba, Nonce, Row, Scheme, SegmentId, Slot, Uuid};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -327,12 +327,14 @@ impl Core {
         let again = unsealed.clone();
         let mut replayed = replay(&self.stripes, &checkpoint, starts, &numbers, in_use).await?;
         if replayed.is_unsure {
+            reach(Mark::SecondLook);
             self.env.clock.sleep(SECOND_LOOK).await;
             replayed = replay(&self.stripes, &checkpoint, again, &numbers, in_use).await?;
         }
         if !replayed.doubts.is_empty() && !self.read_only {
             self.may_go_on(in_use).await?;
         }
+        reach_if(!replayed.doubts.is_empty(), Mark::HistoryDoubted);
         let moves = std::mem::take(&mut replayed.moves);
         self.take_over(&checkpoint, unsealed, replayed)?;
         self.replay_moves(&moves).await
@@ -425,6 +427,7 @@ impl Core {
                 if listed.contains(id) {
                     space.grow(*id, entered.rows);
                 } else {
+                    reach(Mark::SegmentFound);
                     space.insert(
                         *id,
                         Segment::found(entered.view.scheme, &entered.view.columns, entered.rows),

@@ -12,12 +12,12 @@ use crate::error::Result;
 use crate::format::page::{Key, TreeId};
 use crate::format::record::Owner;
 use crate::log::Move;
-use crate::map::Tree;
+use crate::map::{Overtaken, Tree};
 use crate::runtime::join_all;
 use crate::space::Purpose;
 use crate::stripe::{Fit, Head, Packed, Payload, Wanted, pack, places};
 use crate::types::{Identity, Lba, Place, Pointer, Scheme, SegmentId, VolumeId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -156,6 +156,7 @@ impl Core {
             self.cancel_move(&block.wanted);
         }
         let outcome = if rest.is_empty() { Moved::All } else { Moved::NoRoom };
+        reach_if(outcome == Moved::NoRoom, Mark::MoveCramped);
         if records.is_empty() {
             return Ok(outcome);
         }
@@ -177,6 +178,7 @@ impl Core {
         loop {
             let listen = self.changed.listen();
             if self.era() != era {
+                reach(Mark::MoveInterrupted);
                 return Ok(Some(Moved::Interrupted));
             }
             self.writable()?;
@@ -308,9 +310,12 @@ impl Core {
                 if planted(Bug::MoveOverwrites) {
                     catalog.begin_move(volume, lba, from);
                 }
-                if let Ok(replaced) = catalog.end_move((volume, lba, birth), from, pointer) {
-                    changes.push((pointer.place.segment, 1));
-                    changes.extend(replaced.map(|pointer| (pointer.place.segment, -1)));
+                match catalog.end_move((volume, lba, birth), from, pointer) {
+                    Ok(replaced) => {
+                        changes.push((pointer.place.segment, 1));
+                        changes.extend(replaced.map(|pointer| (pointer.place.segment, -1)));
+                    }
+                    Err(Overtaken) => reach(Mark::ClaimLost),
                 }
             }
         });
@@ -333,7 +338,9 @@ impl Core {
         for step in moves {
             let candidate = Candidate { volume: step.volume, lba: step.lba, place: step.from };
             let live = self.claim_live(&[candidate]).await?;
-            if live.iter().any(|wanted| wanted.identity.birth == step.birth) {
+            let is_live = live.iter().any(|wanted| wanted.identity.birth == step.birth);
+            reach(if is_live { Mark::MoveReplayed } else { Mark::MoveOvertaken });
+            if is_live {
                 self.enter(std::slice::from_ref(step));
             }
         }
@@ -343,6 +350,7 @@ impl Core {
 
     /// The next checkpoint writes this page anew.
     pub(crate) fn touch(&self, tree: TreeId, key: Key) {
+        reach(Mark::PageTouched);
         self.touches.with(|touches| touches.entry(tree).or_default().insert(key));
     }
 

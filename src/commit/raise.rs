@@ -24,7 +24,7 @@ use crate::format::superblock::Root;
 use crate::map::Tree;
 use crate::space::{Purpose, Reserves};
 use crate::types::{Pointer, Scheme, SegmentId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 use std::collections::VecDeque;
 
 /// Weak pages that one checkpoint writes anew at most: bounds how long it keeps writers waiting.
@@ -80,7 +80,10 @@ impl Core {
                 pool.raise_meta_scheme(wanted);
                 self.progress.with(|progress| progress.raises += 1);
             }
-            Err(_) => self.stop_aiming().await,
+            Err(_) => {
+                reach(Mark::RaiseFailed);
+                self.stop_aiming().await;
+            }
         }
         raised
     }

@@ -16,6 +16,7 @@ use crate::log::Batch;
 use crate::space::{Purpose, Reserves};
 use crate::stripe::Fit;
 use crate::types::{Scheme, SegmentId};
+use crate::zoo::{Mark, reach};
 use std::collections::BTreeMap;
 
 /// The cleaner begins when fewer than one in so many segments is free, and at least [`LOW_MIN`], beside what it may
@@ -160,6 +161,7 @@ impl Core {
         }
         self.supply.with(|supply| supply.waiting += 1);
         let _waiting = Waiting(self);
+        reach(Mark::RoomAwaited);
         self.changed.notify_all();
         loop {
             let listen = self.changed.listen();
@@ -199,6 +201,7 @@ impl Core {
         let now = self.env.clock.monotonic();
         let wait = self.supply.with(|supply| supply.pace.take(now, blocks, free));
         if !wait.is_zero() {
+            reach(Mark::CallPaced);
             self.env.clock.sleep(wait).await;
         }
     }
@@ -267,6 +270,7 @@ impl Core {
 
     /// The cleaner found nothing more to free since `changes` was what it says.
     pub(crate) fn exhaust(&self, changes: u64) {
+        reach(Mark::Exhausted);
         self.supply.with(|supply| supply.exhausted = Some(changes));
         self.changed.notify_all();
     }

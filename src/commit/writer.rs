@@ -14,7 +14,7 @@ use crate::log::{Batch, Placed, Queued};
 use crate::space::Purpose;
 use crate::stripe::{Fit, Head, Packed, Payload, pack, places};
 use crate::types::{Number, Row, Scheme, SegmentId, Sequence, VolumeId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::sync::Arc;
 
 /// Bytes on members that are under way when the next batch waits: what parity takes beside the write buffer is
@@ -76,9 +76,11 @@ impl Core {
             return Ok(false);
         };
         let Some(purpose) = self.secure(scheme, &batch) else {
+            reach(Mark::BatchStalled);
             self.set_stalled(true);
             return Ok(false);
         };
+        reach_if(purpose == Purpose::Clean, Mark::CleanersReserveTaken);
         self.set_stalled(false);
         let Some(records) = self.place(scheme, id, &batch, purpose).await? else { return Ok(true) };
         let bytes: u64 = records.iter().map(Packed::bytes).sum();
@@ -152,6 +154,7 @@ impl Core {
                 }
             };
             if self.log.with(|log| log.era()) != era {
+                reach(Mark::BatchPlacedAnew);
                 self.give_up(parts.iter().map(|part| part.segment));
                 return Ok(None);
             }
@@ -168,6 +171,7 @@ impl Core {
             }
         }
         let count = parts.len() as u64;
+        reach_if(count > 1, Mark::BatchSplit);
         let first = self.log.with(|log| log.take_sequences(count));
         let group = (first, Sequence(first.0 + count - 1));
         let identity = self.stripes.pool.identity();
@@ -218,6 +222,7 @@ impl Core {
                 if let Some(fit) = fit {
                     return Ok((segment, fit));
                 }
+                reach(Mark::SegmentFull);
                 self.stripes.space.with(|space| space.seal(segment));
                 self.log.with(|log| log.set_segment(scheme, None));
             }
@@ -227,6 +232,7 @@ impl Core {
                 // There is room, but not in the runway: a checkpoint lists more. The first one frees what is
                 // dead, the second what the first one left dead.
                 None if checkpoints < 2 => {
+                    reach(Mark::RunwayOutrun);
                     self.checkpoint().await?;
                     checkpoints += 1;
                 }

@@ -12,7 +12,7 @@
 use crate::format::superblock::ChunkAddress;
 use crate::stripe::View;
 use crate::types::{Column, Number, Scheme, Slot, VolumeId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where nobody can answer for the end of the log.
@@ -73,6 +73,7 @@ impl<'a> Doubts<'a> {
     /// A segment ends where only these columns could be read.
     pub(super) fn end(&mut self, view: &View, read: Vec<Column>) {
         if !self.is_proven(view, read) {
+            reach(Mark::EndUnproven);
             self.schemes.insert(view.scheme);
         }
     }

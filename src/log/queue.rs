@@ -9,7 +9,7 @@ use super::edits::{EditId, Edits};
 use crate::format::record::Change;
 use crate::map::Claim;
 use crate::types::{Lba, Number, Pointer, Scheme, SegmentId, Sequence, VolumeId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach_if};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -142,7 +142,9 @@ impl Log {
 
     /// What others made of the block since the edit began.
     pub fn noted(&self, id: EditId) -> Option<Buffered> {
-        self.edits.note(id)
+        let note = self.edits.note(id);
+        reach_if(note.is_some(), Mark::EditNoted);
+        note
     }
 
     /// The edit is accepted, or given up.
@@ -302,6 +304,7 @@ impl Log {
             for queued in &mut stream.queue {
                 queued.stage = Stage::Sealed;
                 let placed = std::mem::take(&mut queued.placed);
+                reach_if(!placed.ends.is_empty(), Mark::BatchWrittenAgain);
                 given_up.extend(placed.ends.into_iter().map(|(segment, _)| segment));
             }
         }

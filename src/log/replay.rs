@@ -15,7 +15,7 @@ use crate::stripe::{Found, Stripes, View};
 use crate::types::{
     Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, Scheme, SegmentId, Sequence, Slot, VolumeId,
 };
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// First blocks of chunks that are read at once.
@@ -135,6 +135,7 @@ pub async fn replay(
 ) -> Result<Replayed> {
     let mut replayed = Replayed { next_sequence: checkpoint.next_sequence, ..Replayed::default() };
     if checkpoint.nonce == Nonce::NONE {
+        reach(Mark::LogClosed);
         return Ok(replayed);
     }
     let errors = stripes.pool.read_errors();
@@ -160,6 +161,7 @@ pub async fn replay(
                 }
                 // It counts as missing; what lies behind it may still be needed.
                 Found::Broken { rows, wrong } => {
+                    reach(Mark::RecordBroken);
                     doubts.end(&view, wrong);
                     rows
                 }
@@ -339,6 +341,7 @@ async fn follow(
             .filter(|after| *after > at && *after <= durable)
             .min();
         let last = resume.unwrap_or(durable);
+        reach(Mark::HistoryGap);
         replayed.gaps.push(Gap { volume, first: at.next(), last });
         at = last;
     }
@@ -351,6 +354,7 @@ async fn judge(
     doubts: &Doubts<'_>,
 ) -> Result<Verdict> {
     if !group.is_complete() {
+        reach(Mark::GroupIncomplete);
         return Ok(Verdict::Torn);
     }
     if !check_data || planted(Bug::TornTaken) {
@@ -371,6 +375,11 @@ async fn judge(
             verdict = Verdict::Torn;
             break;
         }
+    }
+    match verdict {
+        Verdict::Whole => {}
+        Verdict::Torn => reach(Mark::RecordTorn),
+        Verdict::Unread => reach(Mark::RecordUnread),
     }
     group.verdict = Some(verdict);
     Ok(verdict)

@@ -14,7 +14,7 @@ use crate::runtime::join_all;
 use crate::space::Lacking;
 use crate::stripe::{Refill, Refilled};
 use crate::types::{BLOCK_U64, Column, SegmentId};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +97,7 @@ impl Rebuild<'_> {
                     self.core.remove_left().await?;
                     break;
                 }
+                reach(Mark::RebuildTriesAgain);
                 hopeless.retain(|segment| !cramped.contains(segment));
                 work = self.lacking();
                 work.retain(|lacking| cramped.contains(&lacking.segment));
@@ -146,6 +147,7 @@ impl Rebuild<'_> {
         let pool = &self.core.stripes().pool;
         let left: u64 = work.iter().map(bytes).sum();
         let done = pool.job(JobKind::Rebuild).map_or(0, |job| job.done);
+        reach_if(done > 0 && self.done.columns == 0, Mark::RebuildResumed);
         pool.set_job(Job { kind: JobKind::Rebuild, done, total: done + left, next: SegmentId(0) });
     }
 
@@ -227,6 +229,7 @@ impl Rebuild<'_> {
         let stripes = self.core.stripes();
         let is_short = self.is_short(lacking) && !planted(Bug::ShortAdopted);
         if (lost > 0 || is_short) && self.may_return(lacking) {
+            reach(Mark::RebuildSpares);
             return Ok(false);
         }
         self.done.lost += lost;
@@ -240,6 +243,7 @@ impl Rebuild<'_> {
             }
             there
         });
+        reach_if(!adopted, Mark::RebuildInVain);
         if adopted {
             self.done.columns += refills.len() as u64;
         }

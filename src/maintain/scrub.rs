@@ -11,6 +11,7 @@ use crate::format::superblock::{Job, JobKind};
 use crate::limits::RING_SLOTS;
 use crate::runtime::join_all;
 use crate::types::{BLOCK_U64, SegmentId};
+use crate::zoo::{Mark, reach_if};
 use std::sync::Arc;
 
 /// Segments that are scrubbed at once.
@@ -54,6 +55,7 @@ pub async fn scrub(core: &Arc<Core>) -> Result<Scrub> {
     core.checkpoint().await?;
     let (mut job, segments) = plan(core);
     done.resumed = job.done;
+    reach_if(done.resumed > 0, Mark::ScrubResumed);
     let mut unsaved = 0;
     for group in segments.chunks(AT_ONCE) {
         if core.is_ending() {
@@ -116,6 +118,7 @@ impl Core {
             async move { crate::pool::read_rings(device.as_ref()).await.damaged as u64 }
         });
         let damaged: u64 = join_all(looks.collect()).await.into_iter().sum();
+        reach_if(damaged > 0, Mark::SuperblocksMended);
         if damaged > 0 {
             for _ in 0..RING_SLOTS {
                 self.checkpoint().await?;

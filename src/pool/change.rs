@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState, Superblock};
 use crate::limits::MEMBERS_MAX;
 use crate::types::{Scheme, Slot};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 use std::sync::Arc;
 
 impl Pool {
@@ -30,6 +30,7 @@ impl Pool {
             let epoch = state.superblock.epoch;
             let record = &mut state.superblock.members[usize::from(slot.0)];
             (record.state, record.since) = (MemberState::Failed, epoch);
+            reach(Mark::MemberFailed);
             Ok(())
         })
     }
@@ -44,8 +45,12 @@ impl Pool {
             let mut removed =
                 (0u8..).map(Slot).zip(members).filter(|(_, record)| record.state == MemberState::Removed);
             match removed.find(|(slot, _)| is_vacant(*slot)) {
-                Some((slot, _)) => Ok(slot),
+                Some((slot, _)) => {
+                    reach(Mark::SlotReused);
+                    Ok(slot)
+                }
                 None if members.len() < MEMBERS_MAX => {
+                    reach(Mark::SlotAdded);
                     Ok(Slot(u8::try_from(members.len()).expect("fewer than 255")))
                 }
                 None => {
@@ -83,6 +88,10 @@ impl Pool {
             state.suspects.remove(&old);
             let epoch = state.superblock.epoch;
             let leaving = &mut state.superblock.members[usize::from(old.0)];
+            reach(match leaving.state {
+                MemberState::Active => Mark::MemberReplaced,
+                _ => Mark::AbsentReplaced,
+            });
             (leaving.state, leaving.since) = (MemberState::Leaving, epoch);
             let record = MemberRecord { state: MemberState::Active, since: epoch, ..record };
             set_row(&mut state.superblock, slot, record);
@@ -128,6 +137,7 @@ impl Pool {
             let epoch = state.superblock.epoch;
             let record = &mut state.superblock.members[usize::from(slot.0)];
             assert_eq!(record.state, MemberState::Leaving, "only who leaves is removed");
+            reach(Mark::MemberRemoved);
             (record.state, record.since) = (MemberState::Removed, epoch);
             state.devices[usize::from(slot.0)].take()
         })

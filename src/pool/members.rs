@@ -12,7 +12,7 @@ use crate::format::superblock::{Checkpoint, MemberRecord, MemberState, PastEpoch
 use crate::limits::{HISTORY_MAX, PATH_BYTES_MAX};
 use crate::runtime::{Owned, join_all};
 use crate::types::{Epoch, Nonce, Scheme, Slot, Uuid};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,6 +160,7 @@ impl Pool {
 
     /// A member does not answer: a suspect, and not even asked to read any more.
     pub fn give_up(&self, slot: Slot) {
+        reach(Mark::MemberHung);
         self.suspect(slot);
         self.state.with(|state| state.hung.insert(slot));
     }
@@ -209,6 +210,7 @@ impl Pool {
             }
             let stay = state.active().len() - gone.len();
             if stay < quorum(&state.superblock) {
+                reach(Mark::EvictionRefused);
                 return Err(Error::new(
                     Kind::ReadOnly,
                     format!(
@@ -219,6 +221,7 @@ impl Pool {
                     ),
                 ));
             }
+            reach(if gone.len() > 1 { Mark::SeveralEvicted } else { Mark::MemberEvicted });
             state.suspects.clear();
             state.raise_epoch();
             let epoch = state.superblock.epoch;
@@ -233,6 +236,7 @@ impl Pool {
 
     /// A member is known by its chunks alone: it is out of use.
     pub fn doubt(&self, slot: Slot) {
+        reach(Mark::MemberRecognised);
         self.state.with(|state| {
             let record = &mut state.superblock.members[usize::from(slot.0)];
             record.state = MemberState::Out;
@@ -246,13 +250,16 @@ impl Pool {
     }
 
     /// Members that were known by their chunks alone are in use, in a new epoch: the segment table doubts their
-    /// columns by now, durably.
+    /// columns by now, durably. One that did not answer while it was read stays out: nobody would write to it.
     pub fn take_back_recognised(&self) {
         self.state.with(|state| {
-            let slots = std::mem::take(&mut state.recognised);
+            let (hung, slots): (BTreeSet<Slot>, BTreeSet<Slot>) =
+                state.recognised.iter().partition(|slot| state.hung.contains(slot));
+            state.recognised = hung;
             state.raise_epoch();
             let epoch = state.superblock.epoch;
             for slot in slots {
+                reach(Mark::MemberTakenBack);
                 let record = &mut state.superblock.members[usize::from(slot.0)];
                 (record.state, record.since) = (MemberState::Active, epoch);
             }
@@ -277,6 +284,8 @@ impl Pool {
                     (state, _) => state,
                 };
                 if state != record.state || recognised {
+                    reach_if(state == MemberState::Active, Mark::MemberBack);
+                    reach_if(record.state == MemberState::Active, Mark::MemberAbsent);
                     record.state = state;
                     record.since = epoch;
                 }
@@ -341,7 +350,7 @@ impl Pool {
             self.evict_suspects()?;
             match self.publish(None).await {
                 Err(error) if !self.has_suspects() => return Err(error),
-                Err(_) => {}
+                Err(_) => reach(Mark::EvictedWhileSettling),
                 Ok(()) => return Ok(()),
             }
         }

@@ -45,7 +45,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 47] = [
+pub const EVENTS: [&str; 48] = [
     "audited row",
     "short read",
     "short write",
@@ -64,6 +64,7 @@ pub const EVENTS: [&str; 47] = [
     "hang",
     "vanish",
     "rot",
+    "superblocks destroyed",
     "power loss",
     "kill",
     "torn",
@@ -663,6 +664,9 @@ impl Run {
         if self.is_honest {
             return;
         }
+        if self.rng.chance(self.mix.beheads, 24) {
+            return self.behead(&disk);
+        }
         let mut kinds = vec![Rot::Flip, Rot::Garbage, Rot::Zero];
         let mut used: Vec<u64> = disk.used_blocks().collect();
         if self.rng.chance(if before_crash { 5 } else { 2 }, 6) {
@@ -681,6 +685,17 @@ impl Run {
             if self.hub.lets(&disk, Fault::Rot) {
                 disk.rot(block..block + 1, kind);
             }
+        }
+    }
+
+    /// Destroys all superblocks of a member.
+    fn behead(&mut self, disk: &SimDisk) {
+        let (ring, end) = (RING_BYTES / BLOCK_U64, disk.len() / BLOCK_U64);
+        let kind = [Rot::Garbage, Rot::Zero][self.rng.index(2)];
+        if self.hub.lets(disk, Fault::Rot) {
+            disk.rot(0..ring, kind);
+            disk.rot(end - ring..end, kind);
+            self.count("superblocks destroyed", 1);
         }
     }
 

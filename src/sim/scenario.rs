@@ -36,6 +36,8 @@ pub(super) struct Mix {
     pub(super) operated: u64,
     /// Strikes on a member that make it vanish, of 12; the others are rot.
     pub(super) vanishes: u64,
+    /// Strikes on a member that destroy its superblocks, of 24.
+    pub(super) beheads: u64,
     /// Lives in which members that are sound otherwise are damaged here and there, of 12.
     pub(super) scars: u64,
     /// Members that are gone and come back before an opening, of 12.
@@ -68,6 +70,7 @@ const STANDARD: Mix = Mix {
     crashes_in_recovery: 4,
     operated: 4,
     vanishes: 3,
+    beheads: 1,
     scars: 4,
     returns: 3,
     faults: LIES,
@@ -109,6 +112,7 @@ impl Scenario {
                 crashes_in_recovery: 8,
                 operated: 0,
                 vanishes: 0,
+                beheads: 0,
                 scars: 0,
                 faults: &[],
                 fatal: &[],
@@ -126,6 +130,7 @@ impl Scenario {
             Scenario::Slow => Mix {
                 full: 1,
                 honest: 0,
+                beheads: 0,
                 faults: &[Fault::Slow],
                 per_million: 50_000,
                 fatal: &[Fault::Hang],

@@ -5,7 +5,7 @@ use crate::format::superblock::ChunkAddress;
 use crate::format::tables::ColumnState;
 use crate::limits::RUNWAY_CHUNKS_MAX;
 use crate::types::{Chunk, Scheme, SegmentId, Slot};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach_if};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a segment is for: decides which reserve it may use (rule 13).
@@ -88,6 +88,8 @@ impl Space {
         let turn = usize::try_from(id.0 % present as u64).expect("smaller than a member count");
         candidates.sort_by_key(|&(_, slot)| slot);
         candidates.rotate_left(turn);
+        reach_if(scheme.width() < wanted.width(), Mark::SegmentNarrow);
+        reach_if(present < usize::from(scheme.width()), Mark::SegmentLacking);
         let mut columns = vec![ColumnState::Absent; usize::from(scheme.width())];
         for ((_, slot), column) in candidates.into_iter().zip(&mut columns) {
             let member = &mut self.members[usize::from(slot.0)];

@@ -8,7 +8,7 @@ use super::table::{Segment, Space};
 use crate::format::superblock::{ChunkAddress, MemberRecord};
 use crate::format::tables::ColumnState;
 use crate::types::{Chunk, Column, SegmentId, Slot};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 use std::collections::BTreeSet;
 
 /// A segment that lacks columns.
@@ -144,6 +144,7 @@ impl Space {
     pub fn give_back(&mut self, address: ChunkAddress) {
         let is_news = self.members[usize::from(address.slot.0)].free.insert(address.chunk);
         assert!(is_news, "only what was taken is given back");
+        reach(Mark::ClaimGivenBack);
     }
 
     /// A claimed chunk holds the column now, durably. The one that held it before is free.
@@ -153,6 +154,11 @@ impl Space {
     pub fn adopt(&mut self, id: SegmentId, column: Column, address: ChunkAddress) {
         let state = &mut self.change(id).columns[usize::from(column.0)];
         let old = std::mem::replace(state, ColumnState::Complete(address));
+        reach(match old.address() {
+            None => Mark::ColumnAdded,
+            Some(old) if old == address => Mark::ColumnFilledInPlace,
+            Some(_) => Mark::ColumnFilledElsewhere,
+        });
         if let Some(old) = old.address().filter(|old| *old != address) {
             // It is on a member that is not in use: nobody takes it before that member comes back, and that is
             // behind the checkpoint that writes this row.

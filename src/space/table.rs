@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::superblock::{ChunkAddress, MemberRecord, MemberState};
 use crate::format::tables::{ColumnState, SegmentRecord};
 use crate::types::{Chunk, Column, Row, Scheme, SegmentId, Slot};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One redundancy group.
@@ -78,7 +78,12 @@ impl Segment {
         self.is_settled()
             && (self.live == 0 || planted(Bug::FreedWhileLive))
             && self.pending == 0
-            && self.pins == 0
+            && !self.is_pinned()
+    }
+
+    fn is_pinned(&self) -> bool {
+        reach_if(self.pins > 0, Mark::SegmentPinned);
+        self.pins > 0
     }
 
     /// Nothing will be added and nothing is under way.
@@ -196,6 +201,7 @@ impl Space {
     /// Replay found that a segment of the table had grown.
     pub fn grow(&mut self, id: SegmentId, rows: u16) {
         let segment = self.change(id);
+        reach_if(rows > segment.rows, Mark::SegmentGrown);
         segment.rows = segment.rows.max(rows);
         segment.applied = segment.rows;
     }
@@ -208,6 +214,7 @@ impl Space {
             if let ColumnState::Complete(at) = *column
                 && !in_use[usize::from(at.slot.0)]
             {
+                reach(Mark::ColumnDoubted);
                 *column = ColumnState::Partial(at);
             }
         }
@@ -225,6 +232,7 @@ impl Space {
                 if let ColumnState::Complete(at) = *column
                     && at.slot == slot
                 {
+                    reach(Mark::MemberDoubted);
                     *column = ColumnState::Partial(at);
                 }
             }
@@ -291,6 +299,7 @@ impl Space {
             return;
         }
         let segment = self.change(id);
+        reach_if(segment.rows > segment.applied, Mark::SegmentGivenUp);
         segment.rows = segment.applied;
     }
 
@@ -365,6 +374,7 @@ impl Space {
             self.members[usize::from(address.slot.0)].free.insert(address.chunk);
         }
         self.dirty.remove(&id);
+        reach(Mark::SegmentFreed);
     }
 
     /// The planted bug of that name: what [`Space::remove`] frees may be entered at once.

@@ -6,7 +6,7 @@ use crate::checksum::pointer_crc;
 use crate::error::{Error, Result};
 use crate::runtime::join_all;
 use crate::types::{Identity, Pointer};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use bytes::Bytes;
 
 /// A block to be read, and what it must be.
@@ -110,6 +110,7 @@ impl Stripes {
     /// Waits for a run that is late.
     async fn finish(&self, reading: &mut Reading<'_>) {
         if let Some(late) = reading.late.take() {
+            reach(Mark::LateAwaited);
             let blocks = self.wait_for(&reading.view, late).await;
             reading.blocks = self.verified(&reading.view, reading.run, blocks).await;
         }
@@ -142,6 +143,7 @@ impl Stripes {
             // Once more: a transfer may have failed where the medium did not.
             let again = self.raw(view, place.column, place.row).await;
             *block = again.filter(|bytes| wanted.matches(bytes));
+            reach_if(block.is_some(), Mark::ReadAgain);
         }
         blocks
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::format::record::{Expected, HeaderPart, Record};
 use crate::runtime::join_all;
 use crate::types::{BLOCK, Column};
-use crate::zoo::{Bug, planted};
+use crate::zoo::{Bug, Mark, planted, reach};
 use std::collections::BTreeSet;
 
 /// Rows that are read at once: bounds the memory for the widest scheme.
@@ -114,6 +114,7 @@ impl Stripes {
                     torn.wrong.extend(view.scheme.columns());
                     break;
                 }
+                reach(Mark::RowMended);
                 self.heal(view, at, column, block.freeze()).await;
             }
         }
@@ -139,6 +140,7 @@ impl Stripes {
                     && part.record.columns[at] == view.columns[at]
             });
             if !is_right {
+                reach(Mark::HeaderMended);
                 let whole = headers.column(column)?;
                 self.heal(view, row, column, Aligned::copy_of(&whole).freeze()).await;
             }

@@ -1,10 +1,11 @@
 //! Members whose superblocks are destroyed, across crashes while they are taken back.
 
 use super::scene::Scene;
+use crate::commit::Upkeep;
 use crate::format::superblock::MemberState;
 use crate::limits::RING_BYTES;
 use crate::maintain::Pace;
-use crate::sim::Rot;
+use crate::sim::{Fault, Rot};
 use crate::types::{BLOCK_U64, VolumeId};
 
 const RING_BLOCKS: u64 = RING_BYTES / BLOCK_U64;
@@ -56,6 +57,25 @@ fn one_without_superblocks_is_trusted_only_after_a_rebuild_whenever_the_power_fa
         events += 7;
     }
     assert!(events > 100, "only {events} events");
+}
+
+// One operation of a member without superblocks hung while the opening read it. It was taken into use all the same, and
+// nobody wrote to it: no batch was ever whole, nobody suspected it, and the array failed (seed 2755).
+#[test]
+fn one_without_superblocks_that_hangs_while_it_is_read_stays_out() {
+    let mut out = 0;
+    for events in (0..400).step_by(5) {
+        let (scene, id) = beheaded();
+        let life = scene.open_while(events, Upkeep::OnDemand, || scene.disks[1].inject(Fault::Hang));
+        life.write(id, 600, 10, 3);
+        life.flush(id);
+        life.checkpoint();
+        let state = life.shard.core().stripes().pool.superblock().members[1].state;
+        out += u32::from(state == MemberState::Out);
+        life.expect(id, 300, 100, 2);
+        life.expect(id, 600, 10, 3);
+    }
+    assert!(out > 40, "{out} stayed out");
 }
 
 #[test]

@@ -139,8 +139,13 @@ impl Scene {
 
     /// Opens the array; something happens after so many events on the way.
     pub(super) fn open_with(&self, events: u64, happens: impl FnOnce()) -> Life {
+        self.open_while(events, Upkeep::Nothing, happens)
+    }
+
+    /// [`Scene::open_with`], and what else is to be done for the array.
+    pub(super) fn open_while(&self, events: u64, upkeep: Upkeep, happens: impl FnOnce()) -> Life {
         let executor = Executor::new(Order::Fifo);
-        let opened = self.opening(&executor, Upkeep::Nothing);
+        let opened = self.opening(&executor, upkeep);
         for _ in 0..events {
             executor.run_until_stalled();
             if opened.is_there() || !self.hub.step() {

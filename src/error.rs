@@ -95,3 +95,15 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_the_sentence_and_programmers_the_kind_too() {
+        let error = Error::io("a cable").context("opening");
+        assert_eq!(error.to_string(), "opening: a cable");
+        assert_eq!(format!("{error:?}"), "Io: opening: a cable");
+    }
+}

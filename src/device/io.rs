@@ -217,6 +217,12 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_says_it_moved_more_than_it_was_asked_is_broken() {
+        let moved = Progress::new(0, BLOCK).advance(2 * BLOCK);
+        assert!(matches!(moved, Err(DeviceError::Io(_))), "{moved:?}");
+    }
+
+    #[test]
     fn nothing_is_read_and_written_without_an_operation() {
         let device = Short::new(&[]);
         run(async move { write_full(&*device, 0, Vec::new()).await }).expect("written");

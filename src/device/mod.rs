@@ -141,6 +141,20 @@ mod tests {
     }
 
     #[test]
+    fn every_error_says_what_went_wrong() {
+        let texts = [
+            (DeviceError::Invalid("512 bytes".into()), "invalid request: 512 bytes"),
+            (DeviceError::Io("bad sector".into()), "I/O error: bad sector"),
+            (DeviceError::NoSpace, "no space left on the device"),
+            (DeviceError::Gone, "the device is gone"),
+            (DeviceError::Hangs, "the device does not answer"),
+        ];
+        for (error, text) in texts {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
     fn ranges_are_whole_blocks_inside_the_device() {
         assert_eq!(check_range(8192, 4096, 4096), Ok(()));
         assert_eq!(check_range(8192, 8192, 0), Ok(()));

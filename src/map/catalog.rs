@@ -339,3 +339,46 @@ pub fn check_size(blocks: u64) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: u32, name: &str) -> VolumeRecord {
+        VolumeRecord {
+            id: VolumeId(id),
+            name: name.to_owned(),
+            scheme: Scheme::MIRROR,
+            blocks: 8,
+            number: Number(0),
+            used: 0,
+            root: None,
+            deleted: false,
+            tombstones: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_table_with_a_volume_twice_or_one_that_was_never_made_is_corrupt() {
+        let text = |ids: &[u32]| {
+            let records = ids.iter().map(|id| record(*id, "v")).collect();
+            let error = Catalog::new(records, Vec::new(), 3).err().expect("refused");
+            assert_eq!(error.kind(), Kind::Corrupt);
+            error.to_string()
+        };
+        assert_eq!(text(&[1, 2, 1]), "volume 1 is listed twice");
+        for id in [0, 3] {
+            assert_eq!(text(&[id]), format!("volume number {id} was never given out"));
+        }
+    }
+
+    #[test]
+    fn a_catalog_that_is_full_takes_no_more_volumes() {
+        let most = u32::try_from(VOLUMES_MAX).expect("small");
+        let records = |most| (1..=most).map(|id| record(id, &format!("v{id}"))).collect();
+        let nearly = Catalog::new(records(most - 1), Vec::new(), most + 1).expect("sound");
+        nearly.check_new("more", 8).expect("there is room for one");
+        let full = Catalog::new(records(most), Vec::new(), most + 1).expect("sound");
+        assert_eq!(full.check_new("more", 8).map_err(|error| error.kind()), Err(Kind::NoSpace));
+    }
+}

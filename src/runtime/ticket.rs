@@ -165,6 +165,17 @@ mod tests {
         let (completer, ticket) = ticket::<u32>();
         drop(completer);
         assert_eq!(ticket.wait(), Err(Dropped));
+        assert_eq!(Dropped.to_string(), "whoever was to answer went away");
+    }
+
+    #[test]
+    #[should_panic(expected = "a ticket is used again after it was answered")]
+    fn a_ticket_is_answered_once() {
+        let (completer, mut ticket) = ticket();
+        completer.complete(1);
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(Pin::new(&mut ticket).poll(&mut context), Poll::Ready(Ok(1)));
+        let _panics = Pin::new(&mut ticket).poll(&mut context);
     }
 
     #[test]

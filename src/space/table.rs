@@ -356,11 +356,6 @@ impl Space {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Gives the list back: the checkpoint that took it was abandoned.
-    pub fn restore_dirty(&mut self, dirty: BTreeSet<SegmentId>) {
-        self.dirty.extend(dirty);
-    }
-
     /// Segments that nothing points to and nothing touches.
     pub fn dead(&self) -> Vec<SegmentId> {
         self.segments.iter().filter(|(_, segment)| segment.is_dead()).map(|(id, _)| *id).collect()
@@ -435,4 +430,69 @@ impl Space {
 
 fn add(count: u32, change: i64) -> Option<u32> {
     u32::try_from(i64::from(count) + change).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::pool::new_member;
+    use crate::types::Uuid;
+
+    fn space() -> Space {
+        let members = [1, 2].map(|uuid| new_member(Uuid([uuid; 16]), 8, "m", String::new()));
+        Space::new(8, &members, SegmentId(0)).expect("sound")
+    }
+
+    fn segment(chunks: [(u8, u32); 2], rows: u16) -> Segment {
+        let at =
+            |(slot, chunk)| ColumnState::Complete(ChunkAddress { slot: Slot(slot), chunk: Chunk(chunk) });
+        Segment {
+            scheme: Scheme::MIRROR,
+            columns: chunks.map(at).into(),
+            sealed: true,
+            rows,
+            applied: rows,
+            live: 3,
+            pending: 0,
+            pins: 0,
+            purpose: Purpose::Boot,
+        }
+    }
+
+    #[test]
+    fn a_table_that_contradicts_itself_is_corrupt() {
+        let mut space = space();
+        space.insert(SegmentId(5), segment([(0, 0), (1, 0)], 8)).expect("sound");
+        assert_eq!(space.next_segment(), SegmentId(6));
+        for (id, chunks, rows, what) in [
+            (6, [(0, 1), (1, 1)], 9, "more rows than its chunks"),
+            (6, [(0, 0), (1, 1)], 8, "claims chunk 0 of member 0, which is not free"),
+            (6, [(0, 2), (1, 8)], 8, "claims chunk 8 of member 1, which is not free"),
+            (6, [(0, 3), (2, 1)], 8, "claims chunk 1 of member 2, which is not free"),
+            (5, [(0, 4), (1, 4)], 8, "is listed twice"),
+        ] {
+            let error = space.insert(SegmentId(id), segment(chunks, rows)).expect_err(what);
+            assert_eq!(error.kind(), Kind::Corrupt);
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn counts_change_all_or_not_at_all() {
+        let mut space = space();
+        space.insert(SegmentId(1), segment([(0, 0), (1, 0)], 8)).expect("sound");
+        for (changes, what) in [
+            ([(1, 4), (2, 1)], "a tree points to segment 2, which is not in the table"),
+            ([(1, -4), (0, 0)], "which is not in the table"),
+            ([(1, -4), (1, -4)], "segment 1 has fewer live blocks than were replaced"),
+        ] {
+            let changes = changes.map(|(id, change)| (SegmentId(id), change)).into();
+            let error = space.count(&changes).expect_err(what);
+            assert!(error.kind() == Kind::Corrupt && error.to_string().contains(what), "{error}");
+            assert_eq!(space.get(SegmentId(1)).expect("there").live, 3);
+        }
+        space.count(&[(SegmentId(1), -3)].into()).expect("as many as there are");
+        assert_eq!(space.dead(), [SegmentId(1)]);
+    }
 }

@@ -289,12 +289,49 @@ fn claim_error(path: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::Array;
 
     #[test]
     fn the_default_scheme_grows_with_the_members() {
         let schemes: Vec<String> =
             [1, 2, 4, 5, 6, 10, 11, 255].map(|members| default_scheme(members).to_string()).into();
         assert_eq!(schemes, ["single", "mirror", "mirror", "3+2", "4+2", "8+2", "8+2", "8+2"]);
+    }
+
+    #[test]
+    fn what_is_no_array_is_refused_and_what_was_begun_is_undone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink(path("nowhere"), path("link")).expect("a link");
+        let blank = path("blank");
+        File::create(&blank).expect("made").set_len(4096).expect("room");
+        let options = CreateOptions { size: Some(MEMBER_BYTES_MIN), ..CreateOptions::default() };
+        let refused = |members: &[PathBuf], what: &str| {
+            let error = Array::create(members, &options).err().expect("refused");
+            assert!(error.to_string().contains(what), "{error:?}");
+            assert_eq!(std::fs::metadata(&blank).expect("there").len(), 4096);
+            let left: BTreeSet<OsString> = std::fs::read_dir(folder.path())
+                .expect("read")
+                .map(|entry| entry.expect("read").file_name())
+                .collect();
+            assert_eq!(left, ["blank".into(), "link".into()].into());
+            error.kind()
+        };
+        assert_eq!(refused(&[], "an array has 1 to 255 members, not 0"), Kind::Invalid);
+        assert_eq!(refused(&[path("link"), path("a")], "is a link that leads nowhere"), Kind::Refused);
+        assert_eq!(refused(&[path("a"), path("gone").join("..")], "names no file"), Kind::Invalid);
+        assert_eq!(refused(&[path("a"), blank.join("b")], "Not a directory"), Kind::Io);
+        // No file can be made there: two members are, by then.
+        assert_eq!(refused(&[blank.clone(), path("a"), "/proc/paritas".into()], "/proc/paritas"), Kind::Io);
+    }
+
+    #[test]
+    fn what_the_system_says_about_a_member_is_what_a_caller_can_do_about_it() {
+        let kind = |kind: io::ErrorKind| claim_error(Path::new("/m"), &kind.into()).kind();
+        assert_eq!(kind(io::ErrorKind::ResourceBusy), Kind::Busy);
+        assert_eq!(kind(io::ErrorKind::StorageFull), Kind::NoSpace);
+        assert_eq!(kind(io::ErrorKind::FileTooLarge), Kind::NoSpace);
+        assert_eq!(kind(io::ErrorKind::PermissionDenied), Kind::Io);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) static AFFINE: [u64; 256] = {
 };
 
 /// The product in GF(2^8) with the polynomial 0x11D, bit by bit.
-const fn times(a: u8, b: u8) -> u8 {
+pub(super) const fn times(a: u8, b: u8) -> u8 {
     let mut product = 0;
     let mut bit = 8;
     while bit > 0 {

@@ -71,6 +71,15 @@ fn every_kernel_of_this_machine_computes_the_definition_at_every_length_and_addr
 }
 
 #[test]
+fn the_tables_are_made_with_the_multiplication_of_the_golden_crate() {
+    for a in 0..=u8::MAX {
+        for b in 0..=u8::MAX {
+            assert_eq!(tables::times(a, b), mul(a, b), "{a} and {b}");
+        }
+    }
+}
+
+#[test]
 fn every_kernel_that_the_machine_promises_proves_itself_and_the_portable_one_comes_last() {
     assert_eq!(Kernel::available(), detect(), "a kernel does not agree with the portable one");
     assert_eq!(Kernel::available().last().map(|kernel| kernel.name()), Some("portable"));

@@ -27,11 +27,6 @@ const ROOTED: u8 = 2;
 const PIECE_BYTES: usize = 16;
 
 impl VolumeRecord {
-    /// The smallest key of the volume's row.
-    pub fn first_key(id: VolumeId) -> Key {
-        Key(id.0.into(), HISTORY)
-    }
-
     /// The largest key that the volume's row can have.
     pub fn last_key(id: VolumeId) -> Key {
         Key(id.0.into(), TOMBSTONE | (TOMBSTONE - 1))

@@ -101,6 +101,26 @@ fn an_inner_page_whose_first_key_is_not_its_fence_is_an_error() {
 }
 
 #[test]
+fn a_check_finds_pages_that_a_merge_would_have_joined() {
+    let check = |forest: &Forest| block_on(forest.tree().check(&mut |_, _| ()));
+    for (id, name) in [(TreeId::Segments, "segment table"), (TreeId::Volumes, "volume table")] {
+        let mut forest = Forest::new(id, 8);
+        let puts: Vec<_> = (0..30).map(|number| (Key(number, 0), Some([1; 16]))).collect();
+        forest.merge(&puts);
+        check(&forest).expect("as it was merged");
+        let mut thin = forest;
+        let place = middle(&thin, 0);
+        spoil(&mut thin, place, &|page| page.entries.truncate(1));
+        let error = check(&thin).expect_err("a leaf that is too empty").to_string();
+        assert!(error.contains(name) && error.contains("a page of only 1 entries"), "{error}");
+        let root = thin.root.expect("not empty").pointer.place;
+        spoil(&mut thin, root, &|page| page.entries.truncate(1));
+        let error = check(&thin).expect_err("a root that is one level too high").to_string();
+        assert!(error.contains(name) && error.contains("the root has only one child"), "{error}");
+    }
+}
+
+#[test]
 fn a_map_page_that_splits_an_lba_is_an_error() {
     let mut fence = map();
     let place = middle(&fence, 1);

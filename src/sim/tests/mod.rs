@@ -5,6 +5,7 @@ mod beheaded;
 mod degraded;
 mod full;
 mod losses;
+mod refusals;
 mod regressions;
 mod scene;
 mod sectors;

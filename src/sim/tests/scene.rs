@@ -8,7 +8,7 @@ use crate::pool::{Candidate, Election};
 use crate::runtime::{Executor, Order, Owned};
 use crate::sim::model::content;
 use crate::sim::{SimDisk, SimHub};
-use crate::types::{BLOCK, BLOCK_U64, Lba, Scheme, SegmentId, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Lba, Scheme, SegmentId, Uuid, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
 use std::future::Future;
@@ -78,18 +78,23 @@ impl Scene {
         let disks: Vec<SimDisk> =
             chunks.iter().map(|chunks| hub.disk(2 * RING_BYTES + chunks * blocks * BLOCK_U64)).collect();
         let scene = Scene { hub, disks, config: Config::default() };
+        scene.create(scheme, chunk_blocks).expect("made");
+        scene
+    }
+
+    /// Makes an array of the disks.
+    pub(super) fn create(&self, scheme: (u8, u8), chunk_blocks: u32) -> Result<Uuid> {
         let executor = Executor::new(Order::Fifo);
-        let env = scene.hub.env(executor.spawner());
+        let env = self.hub.env(executor.spawner());
         let options = CreateOptions {
             name: "scene".into(),
             scheme: Scheme::new(scheme.0, scheme.1).expect("a scheme"),
             chunk_blocks: Some(chunk_blocks),
             labels: Vec::new(),
         };
-        let candidates = scene.candidates();
+        let candidates = self.candidates();
         let made = start(&executor, async move { Shard::create(&env, candidates, options).await });
-        finish(&scene.hub, &executor, &made).expect("made");
-        scene
+        finish(&self.hub, &executor, &made)
     }
 
     fn candidates(&self) -> Vec<Candidate> {

@@ -66,11 +66,39 @@ impl Stripes {
                     next
                 }
                 // What lies behind may still be found.
-                Found::Broken { rows, .. } => row.plus(u16::from(rows) + 1),
-                Found::Nothing { .. } => row.plus(1),
+                Found::Broken { rows, .. } => {
+                    let next = row.plus(u16::from(rows) + 1);
+                    self.copy_rows(&view, row.plus(1), next, refills, &mut done).await;
+                    next
+                }
+                Found::Nothing { .. } => {
+                    // Nothing but a header lies in the first row; an old one must not be found in another chunk.
+                    if row.0 > 0 {
+                        self.copy_rows(&view, row, row.plus(1), refills, &mut done).await;
+                    }
+                    row.plus(1)
+                }
             };
         }
         Ok(done)
+    }
+
+    /// Rows that no header describes any more, as the columns themselves have them: whoever has a pointer to them can
+    /// still tell whether they are right.
+    async fn copy_rows(&self, view: &View, mut at: Row, end: Row, refills: &[Refill], done: &mut Refilled) {
+        while at < end && done.written_through {
+            let count = ROWS_AT_ONCE.min(usize::from(end.0 - at.0));
+            let reads = refills.iter().map(|refill| async move {
+                match is_in_place(view, refill) {
+                    true => vec![None; count],
+                    false => self.span(view, refill.column, at, count).await,
+                }
+            });
+            let mut pieces: Vec<Vec<Piece>> = join_all(reads.collect()).await;
+            done.read += pieces.iter().flatten().flatten().count() as u64 * BLOCK_U64;
+            self.write_columns(at, refills, &mut pieces, done).await;
+            at = at.plus(u16::try_from(count).expect("a record's rows"));
+        }
     }
 
     async fn refill_record(

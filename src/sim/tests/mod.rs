@@ -3,6 +3,7 @@
 
 mod beheaded;
 mod degraded;
+mod descriptions;
 mod full;
 mod losses;
 mod refusals;

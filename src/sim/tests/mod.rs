@@ -2,12 +2,15 @@
 //! needs exact timing, told step by step.
 
 mod beheaded;
+mod checks;
 mod degraded;
 mod descriptions;
 mod full;
+mod histories;
 mod losses;
 mod refusals;
 mod regressions;
+mod salvage;
 mod scene;
 mod sectors;
 mod slow;

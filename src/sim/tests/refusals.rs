@@ -84,3 +84,11 @@ fn a_member_that_cannot_be_spared_or_replaced_stays() {
     said(replace(&life, 2, &new()), Kind::Refused, "member 2 (disk2) is being replaced already");
     life.expect(id, 0, 200, 1);
 }
+
+#[test]
+fn a_member_table_that_is_full_takes_no_more() {
+    let scene = Scene::new((1, 1), 8, &[64; 255]);
+    let life = scene.open_for_upkeep();
+    let new = scene.hub.disk(scene.disks[0].len());
+    said(replace(&life, 2, &new), Kind::Refused, "the member table has 255 rows, and all are in use");
+}

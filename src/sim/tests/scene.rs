@@ -1,13 +1,14 @@
 //! What a scenario needs: an array on simulated members that do exactly what they are told.
 
-use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
+use crate::commit::{Config, CreateOptions, OpenOptions, Salvaged, Upkeep, salvage};
+use crate::device::Device;
 use crate::error::Result;
 use crate::format::superblock::ChunkAddress;
 use crate::limits::RING_BYTES;
 use crate::pool::{Candidate, Election};
 use crate::runtime::{Executor, Order, Owned};
 use crate::sim::model::content;
-use crate::sim::{SimDisk, SimHub};
+use crate::sim::{Rot, SimDisk, SimHub};
 use crate::types::{BLOCK, BLOCK_U64, Lba, Scheme, SegmentId, Uuid, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
@@ -108,6 +109,34 @@ impl Scene {
     /// Opens the array.
     pub(super) fn open(&self) -> Life {
         self.open_with(0, || {})
+    }
+
+    /// Tries to open the array.
+    pub(super) fn try_open(&self, read_only: bool) -> Result<Life> {
+        let executor = Executor::new(Order::Fifo);
+        let env = self.hub.env(executor.spawner());
+        let candidates = self.candidates();
+        let options = OpenOptions { config: self.config, read_only, ..OpenOptions::default() };
+        let opened = start(&executor, async move { Shard::open(env, candidates, options).await });
+        let (shard, _) = finish(&self.hub, &executor, &opened)?;
+        Ok(Life { hub: self.hub.clone(), executor, shard })
+    }
+
+    /// Builds the array's metadata anew.
+    pub(super) fn salvage(&self) -> Result<Salvaged> {
+        let executor = Executor::new(Order::Fifo);
+        let env = self.hub.env(executor.spawner());
+        let candidates = self.candidates();
+        let salvaged = start(&executor, async move { salvage(env, candidates, "found").await });
+        finish(&self.hub, &executor, &salvaged)
+    }
+
+    /// Zeros over every superblock of a disk.
+    pub(super) fn behead(&self, disk: usize) {
+        let blocks = self.disks[disk].len() / BLOCK_U64;
+        let ring = RING_BYTES / BLOCK_U64;
+        self.disks[disk].rot(0..ring, Rot::Zero);
+        self.disks[disk].rot(blocks - ring..blocks, Rot::Zero);
     }
 
     /// Opens the array to work on its members, until so many things have happened; then the power fails. Returns

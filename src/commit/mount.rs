@@ -257,7 +257,7 @@ pub(super) fn assemble(
         space.doubt_member(*slot);
     }
     space.keep_active(&pool.active().into_iter().map(|(slot, _)| slot).collect());
-    for (slot, candidate) in (0u8..).map(Slot).zip(&election.members) {
+    for (slot, candidate) in (0..=u8::MAX).map(Slot).zip(&election.members) {
         if let Some(index) = candidate {
             pool.record_path(slot, &candidates[*index].path);
         }

@@ -118,10 +118,13 @@ pub async fn salvage(env: Env, candidates: Vec<Candidate>, name: &str) -> Result
     let core = assemble(env, &candidates, &election, &options)?;
     core.stripes.pool.begin(election.epoch_seen, election.commit_seen, core.nonce, false);
     core.sync_members();
-    let chunks: BTreeMap<Slot, u32> =
-        (0u8..).map(Slot).zip(&election.newest.members).map(|(slot, record)| (slot, record.chunks)).collect();
+    let chunks: BTreeMap<Slot, u32> = (0..=u8::MAX)
+        .map(Slot)
+        .zip(&election.newest.members)
+        .map(|(slot, record)| (slot, record.chunks))
+        .collect();
     let volumes = core.rebuild_metadata(scan.place(&chunks), is_renamed).await?;
-    let missing = (0u8..)
+    let missing = (0..=u8::MAX)
         .map(Slot)
         .zip(core.stripes.pool.superblock().members)
         .filter(|(_, record)| matches!(record.state, MemberState::Out | MemberState::Failed))

@@ -42,8 +42,10 @@ impl Pool {
     pub fn vacant_slot(&self, is_vacant: impl Fn(Slot) -> bool) -> Result<Slot> {
         self.state.with(|state| {
             let members = &state.superblock.members;
-            let mut removed =
-                (0u8..).map(Slot).zip(members).filter(|(_, record)| record.state == MemberState::Removed);
+            let mut removed = (0..=u8::MAX)
+                .map(Slot)
+                .zip(members)
+                .filter(|(_, record)| record.state == MemberState::Removed);
             match removed.find(|(slot, _)| is_vacant(*slot)) {
                 Some((slot, _)) => {
                     reach(Mark::SlotReused);
@@ -115,7 +117,7 @@ impl Pool {
             state.superblock.meta_scheme = meta;
             let Some(default) = default else { return };
             state.superblock.default_scheme = default;
-            for (slot, record) in (0u8..).map(Slot).zip(&mut state.superblock.members) {
+            for (slot, record) in (0..=u8::MAX).map(Slot).zip(&mut state.superblock.members) {
                 if record.state == MemberState::Out && is_needless(slot) {
                     record.state = MemberState::Removed;
                 }
@@ -126,7 +128,7 @@ impl Pool {
     /// Members that leave.
     pub fn leaving(&self) -> Vec<Slot> {
         self.state.with(|state| {
-            let members = (0u8..).map(Slot).zip(&state.superblock.members);
+            let members = (0..=u8::MAX).map(Slot).zip(&state.superblock.members);
             members.filter(|(_, record)| record.state == MemberState::Leaving).map(|(slot, _)| slot).collect()
         })
     }

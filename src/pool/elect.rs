@@ -60,7 +60,7 @@ impl Election {
 
     /// Slots that the newest superblock has in use, whether they are there or not, except those that have none.
     pub fn in_use(&self) -> BTreeSet<Slot> {
-        let members = (0u8..).map(Slot).zip(&self.newest.members);
+        let members = (0..=u8::MAX).map(Slot).zip(&self.newest.members);
         let active = members.filter(|(_, record)| record.state == MemberState::Active).map(|(slot, _)| slot);
         active.filter(|slot| !self.recognised.contains(slot)).collect()
     }
@@ -209,7 +209,7 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
         epoch_seen: heads.iter().map(|head| head.epoch).max().unwrap_or_default(),
         commit_seen: heads.iter().map(|head| head.commit).max().unwrap_or_default(),
         newest: newest.clone(),
-        blind: (0u8..)
+        blind: (0..=u8::MAX)
             .map(Slot)
             .zip(&members)
             .filter(|(_, candidate)| candidate.is_some_and(|index| found[index].is_blind))

@@ -276,7 +276,7 @@ impl Pool {
             state.superblock.nonce = nonce;
             let epoch = state.superblock.epoch;
             let members = state.superblock.members.iter_mut().zip(&state.devices);
-            for (slot, (record, device)) in (0u8..).map(Slot).zip(members) {
+            for (slot, (record, device)) in (0..=u8::MAX).map(Slot).zip(members) {
                 let recognised = state.recognised.contains(&slot);
                 let state = match (record.state, device.is_some()) {
                     (MemberState::Active, false) => MemberState::Out,
@@ -364,7 +364,7 @@ impl State {
     }
 
     pub(super) fn active(&self) -> Vec<(Slot, Arc<dyn Device>)> {
-        let slots = (0u8..).map(Slot).take(self.devices.len());
+        let slots = (0..=u8::MAX).map(Slot).take(self.devices.len());
         slots.filter_map(|slot| Some((slot, self.device(slot)?))).collect()
     }
 

@@ -166,7 +166,7 @@ pub(super) fn check_room(shard: &Shard) -> Checked<()> {
                 ));
             }
         }
-        let slots = (0u8..).map(Slot).take(shard.core().stripes().pool.superblock().members.len());
+        let slots = (0..=u8::MAX).map(Slot).take(shard.core().stripes().pool.superblock().members.len());
         for slot in slots {
             let (used, known) = (space.used_chunks(slot), taken.get(&slot).copied().unwrap_or(0));
             if used != known {

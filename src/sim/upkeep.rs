@@ -20,7 +20,7 @@ fn path(index: usize) -> String {
 /// The slot that a disk has now.
 pub(super) fn slot_of(shard: &Shard, index: usize) -> Option<(Slot, MemberState)> {
     let members = shard.core().stripes().pool.superblock().members;
-    let found = (0u8..)
+    let found = (0..=u8::MAX)
         .map(Slot)
         .zip(members)
         .find(|(_, record)| record.path == path(index) && record.state != MemberState::Removed);

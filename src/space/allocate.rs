@@ -70,7 +70,7 @@ impl Space {
         let scheme = self.fit(wanted);
         let keep = reserves.kept_from(purpose);
         let is_log = purpose.is_log();
-        let mut candidates: Vec<(usize, Slot)> = (0u8..)
+        let mut candidates: Vec<(usize, Slot)> = (0..=u8::MAX)
             .map(Slot)
             .zip(&self.members)
             .filter(|(_, member)| member.active && member.free.len() > keep)
@@ -134,7 +134,7 @@ impl Space {
         let active = self.active();
         let share = RUNWAY_CHUNKS_MAX.saturating_sub(entered.len()) / active.max(1);
         let mut plan = Vec::new();
-        let members = (0u8..).map(Slot).zip(&mut self.members);
+        let members = (0..=u8::MAX).map(Slot).zip(&mut self.members);
         for (slot, member) in members.filter(|(_, member)| member.active) {
             let taken = entered.iter().filter(|address| address.slot == slot).count();
             let room = runway_quota(active).saturating_sub(taken).min(share);
@@ -178,7 +178,7 @@ impl Space {
 
     /// How many chunks of each member in use are free.
     pub fn free_of_members(&self) -> BTreeMap<Slot, usize> {
-        let members = (0u8..).map(Slot).zip(&self.members);
+        let members = (0..=u8::MAX).map(Slot).zip(&self.members);
         members.filter(|(_, member)| member.active).map(|(slot, member)| (slot, member.free.len())).collect()
     }
 

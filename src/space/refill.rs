@@ -124,7 +124,7 @@ impl Space {
         let others: BTreeSet<Slot> =
             segment.chunks().chain(taken.iter().copied()).map(|at| at.slot).collect();
         let keep = reserves.kept_from(Purpose::Data);
-        let (slot, _) = (0u8..)
+        let (slot, _) = (0..=u8::MAX)
             .map(Slot)
             .zip(&self.members)
             .filter(|(_, member)| member.active && member.free.len() > keep)

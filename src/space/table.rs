@@ -246,7 +246,7 @@ impl Space {
 
     /// These members are in use, and no others.
     pub fn keep_active(&mut self, slots: &BTreeSet<Slot>) {
-        for (slot, member) in (0u8..).map(Slot).zip(&mut self.members) {
+        for (slot, member) in (0..=u8::MAX).map(Slot).zip(&mut self.members) {
             member.active = slots.contains(&slot);
             if !member.active {
                 member.runway.clear();

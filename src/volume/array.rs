@@ -133,7 +133,7 @@ impl Array {
                 prepare(&paths, &options, on.as_ref()).await?;
             let sizes = members.iter().map(|member| member.device.len());
             let present = Present::all(paths.into_iter().zip(sizes), &env);
-            let members = present.exposed((0u8..).map(Slot).zip(members).collect());
+            let members = present.exposed((0..=u8::MAX).map(Slot).zip(members).collect());
             let options = commit::CreateOptions { name, scheme, chunk_blocks, labels: Vec::new() };
             Shard::create(&env, members.clone(), options).await?;
             undo.keep();

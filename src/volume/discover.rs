@@ -340,7 +340,7 @@ impl Scan {
             notes.push(format!("{} {what}; left alone", path.display()));
         }
         let mut gone = Vec::new();
-        for (slot, member) in (0u8..).map(Slot).zip(&mut members) {
+        for (slot, member) in (0..=u8::MAX).map(Slot).zip(&mut members) {
             let faults = member.as_ref().map_or(&[][..], Seen::faults);
             if let (false, Some(seen)) = (faults.is_empty(), &member) {
                 let all: Vec<String> = faults.iter().map(Fault::to_string).collect();
@@ -351,7 +351,7 @@ impl Scan {
                 gone.extend(member.take().map(|seen| (slot, seen)));
             }
         }
-        for (slot, (record, member)) in (0u8..).zip(newest.members.iter().zip(&members)) {
+        for (slot, (record, member)) in (0..=u8::MAX).zip(newest.members.iter().zip(&members)) {
             match (record.state, member) {
                 (_, Some(seen)) if recognised.contains(&Slot(slot)) => notes.push(format!(
                     "member {slot} ({}): its superblocks are destroyed, its chunks say who it is; rebuild restores \
@@ -424,7 +424,7 @@ async fn look(path: &Path) -> io::Result<std::result::Result<Seen, String>> {
 impl Discovery {
     /// Members in use that are there, superblocks included.
     pub(super) fn in_use(&self) -> usize {
-        let members = (0u8..).map(Slot).zip(self.newest.members.iter().zip(&self.members));
+        let members = (0..=u8::MAX).map(Slot).zip(self.newest.members.iter().zip(&self.members));
         members
             .filter(|(slot, _)| !self.recognised.contains(slot))
             .filter(|(_, (record, seen))| record.state == MemberState::Active && seen.is_some())
@@ -442,7 +442,7 @@ impl Discovery {
     }
 
     fn slotted(&self) -> impl Iterator<Item = (Slot, &Seen)> {
-        (0u8..).map(Slot).zip(&self.members).filter_map(|(slot, seen)| Some((slot, seen.as_ref()?)))
+        (0..=u8::MAX).map(Slot).zip(&self.members).filter_map(|(slot, seen)| Some((slot, seen.as_ref()?)))
     }
 
     /// The members, to be read by this process and any other.

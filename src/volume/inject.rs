@@ -129,7 +129,7 @@ pub fn forget(place: &Path, name: Option<&str>, member: Option<&Path>) -> Result
     let records = &found.newest.members;
     let meant = member.map(|member| find(records, &present, member)).transpose()?;
     let mut forgotten = Vec::new();
-    for (slot, record) in (0u8..).map(Slot).zip(records) {
+    for (slot, record) in (0..=u8::MAX).map(Slot).zip(records) {
         if meant.is_some_and(|meant| meant != slot) {
             continue;
         }

@@ -159,7 +159,7 @@ async fn replace(
         let claimed = !matches!(record.state, MemberState::Removed | MemberState::Failed);
         (claimed && is_same(&path, &new)).then_some(slot)
     };
-    if let Some(slot) = (0u8..).map(Slot).zip(&superblock.members).find_map(in_use) {
+    if let Some(slot) = (0..=u8::MAX).map(Slot).zip(&superblock.members).find_map(in_use) {
         let text = format!("{} is member {slot} of this array", new.display());
         return Err(Error::new(Kind::Refused, text));
     }
@@ -181,8 +181,11 @@ type Test<'a> = &'a dyn Fn(Slot, &MemberRecord) -> bool;
 
 /// Which member a person means.
 pub(super) fn find(members: &[MemberRecord], present: &Present, name: &Path) -> Result<Slot> {
-    let there: Vec<(Slot, &MemberRecord)> =
-        (0u8..).map(Slot).zip(members).filter(|(_, record)| record.state != MemberState::Removed).collect();
+    let there: Vec<(Slot, &MemberRecord)> = (0..=u8::MAX)
+        .map(Slot)
+        .zip(members)
+        .filter(|(_, record)| record.state != MemberState::Removed)
+        .collect();
     let path = absolute(name)?;
     let text = name.to_str().unwrap_or("");
     let now = |slot: Slot| present.found(slot).map(|(path, _)| path.as_path());

@@ -354,7 +354,7 @@ impl Present {
 
     /// What strikes members on purpose.
     pub(super) fn injected(&self) -> Vec<InjectedFault> {
-        let slots = (0u8..).zip(&self.0).filter_map(|(slot, there)| Some((slot, there.as_ref()?)));
+        let slots = (0..=u8::MAX).zip(&self.0).filter_map(|(slot, there)| Some((slot, there.as_ref()?)));
         let all = slots.flat_map(|(slot, there)| {
             let fault = move |Injection { fault, struck }| InjectedFault {
                 slot,
@@ -460,7 +460,7 @@ fn members(superblock: &Superblock, present: &Present) -> Vec<MemberStatus> {
         });
         Some(MemberStatus { slot, path, uuid: record.uuid, health, size, used: 0, errors: record.errors })
     };
-    let slots = (0u8..).zip(&superblock.members);
+    let slots = (0..=u8::MAX).zip(&superblock.members);
     slots.filter_map(|(slot, record)| member(slot, record, present.at(Slot(slot)))).collect()
 }
 

@@ -198,7 +198,7 @@ impl Operations {
 /// A member that failed while it took the place of another has never become one: somebody else does.
 fn replace_missing(stage: &mut Stage, open: &Open) -> Checked<()> {
     let members = open.shard.core().stripes().pool.superblock().members;
-    for (slot, _) in (0u8..).zip(&members).filter(|(_, record)| record.state == MemberState::Out) {
+    for (slot, _) in (0..=u8::MAX).zip(&members).filter(|(_, record)| record.state == MemberState::Out) {
         stage.add(MEMBER_BYTES);
         let new = stage.candidate(stage.disks.len() - 1);
         open.run(async move |shard| shard.replace_member(Slot(slot), new).await)?

@@ -3,7 +3,7 @@
 use super::scene::{Life, Scene};
 use crate::device::Device;
 use crate::error::{Kind, Result};
-use crate::limits::{CHUNKS_MAX, RING_BYTES};
+use crate::limits::{CHUNKS_MAX, MEMBERS_MAX, RING_BYTES};
 use crate::maintain::Pace;
 use crate::pool::Candidate;
 use crate::sim::{Nth, Op, SimDisk};
@@ -85,10 +85,19 @@ fn a_member_that_cannot_be_spared_or_replaced_stays() {
     life.expect(id, 0, 200, 1);
 }
 
+// Counting the slots of as many members as there can be overflowed, where overflows are looked for.
 #[test]
-fn a_member_table_that_is_full_takes_no_more() {
-    let scene = Scene::new((1, 1), 8, &[64; 255]);
+fn an_array_of_as_many_members_as_there_can_be_works_and_takes_no_more() {
+    let scene = Scene::new((1, 1), 8, &[64; MEMBERS_MAX]);
     let life = scene.open_for_upkeep();
+    let id = life.volume("mail", 64);
+    life.write(id, 0, 40, 1);
+    life.flush(id);
     let new = scene.hub.disk(scene.disks[0].len());
     said(replace(&life, 2, &new), Kind::Refused, "the member table has 255 rows, and all are in use");
+    life.power_loss();
+    scene.disks[254].vanish();
+    let life = scene.open_for_upkeep();
+    life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
+    life.expect(id, 0, 40, 1);
 }

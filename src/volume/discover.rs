@@ -481,3 +481,16 @@ impl Discovery {
         Ok(claimed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_too_long_for_superblocks_is_recorded_by_its_file_name_or_not_at_all() {
+        let longest = format!("/{}", "d".repeat(PATH_BYTES_MAX - 1));
+        assert_eq!(recorded(Path::new(&longest)), longest);
+        assert_eq!(recorded(Path::new(&format!("{longest}/disk.img"))), "disk.img");
+        assert_eq!(recorded(Path::new(&format!("{longest}dd"))), "");
+    }
+}

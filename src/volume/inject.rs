@@ -299,6 +299,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_and_cannot_be_read_is_refused_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        make(folder.path());
+        let add = |fault| keep(folder.path(), None, Path::new("m1"), fault).map_err(|error| error.kind());
+        let hang = Fault::new(FaultKind::Hang);
+        assert_eq!(add(hang.times(0)), Err(Kind::Invalid));
+        std::fs::write(folder.path().join("m1.inject"), "a line of another program\n").expect("written");
+        assert_eq!(add(hang), Err(Kind::Refused));
+        let opened = Array::open(folder.path(), &OpenOptions::default());
+        assert_eq!(opened.map(drop).map_err(|error| error.kind()), Err(Kind::Refused));
+        assert_eq!(forget(folder.path(), None, None).expect("forgotten").len(), 1);
+        open(folder.path());
+    }
+
+    #[test]
     fn a_member_that_hangs_is_read_around_given_up_and_keeps_nobody_from_leaving() {
         let folder = tempfile::tempdir().expect("a folder");
         let data = make(folder.path());

@@ -1,9 +1,17 @@
 //! Which superblock speaks for the array, and who may still speak at all.
 
 use super::scene::Scene;
+use crate::checksum::crc64_around;
+use crate::device::Device;
 use crate::error::Kind;
-use crate::limits::HISTORY_MAX;
-use crate::pool::{read_rings, write_rings};
+use crate::layout::{ring_offsets, slot_offset};
+use crate::limits::{HISTORY_MAX, RING_SLOTS};
+use crate::sim::SimDisk;
+
+/// Where a superblock has its length, and its features.
+const LENGTH_AT: u64 = 20;
+const INCOMPAT_AT: u64 = 24;
+const RO_COMPAT_AT: u64 = 32;
 
 #[test]
 fn a_member_that_was_away_for_longer_than_epochs_are_remembered_is_one_of_the_array() {
@@ -54,6 +62,20 @@ fn an_unfinished_epoch_is_no_history_however_new_it_is() {
     assert_eq!(life.shard.core().stripes().pool.active().len(), 3);
 }
 
+/// Sets a bit that no version knows among the features of every superblock of a disk.
+fn with_feature(disk: &SimDisk, at: u64) {
+    let (front, back) = ring_offsets(disk.len());
+    for slot in [front, back].into_iter().flat_map(|ring| (0..RING_SLOTS).map(move |slot| (ring, slot))) {
+        let offset = slot_offset(slot.0, slot.1);
+        let len = disk.peek(offset + LENGTH_AT, 4).try_into().expect("four bytes");
+        let len = usize::try_from(u32::from_le_bytes(len)).expect("small");
+        if disk.peek(offset, 8) == *b"PARITASs" {
+            disk.poke(offset + at + 7, &[1 << 6]);
+            disk.poke(offset + 8, &crc64_around(&disk.peek(offset, len), 8).to_le_bytes());
+        }
+    }
+}
+
 #[test]
 fn an_array_with_a_feature_that_this_version_can_only_read_is_only_read() {
     let scene = Scene::new((2, 1), 32, &[80; 3]);
@@ -61,18 +83,29 @@ fn an_array_with_a_feature_that_this_version_can_only_read_is_only_read() {
     let id = life.volume("mail", 64);
     life.write(id, 0, 40, 1);
     life.flush(id);
-    let disks = scene.disks.clone();
-    life.run(async move |_| {
-        for disk in &disks {
-            let found = read_rings(disk).await;
-            let mut newest = found.copies.into_iter().max_by_key(|copy| copy.commit).expect("a superblock");
-            newest.features.ro_compat |= 1 << 62;
-            newest.commit += 1;
-            write_rings(disk, &newest).await.expect("written");
-        }
-    });
     life.kill();
+    scene.disks.iter().for_each(|disk| with_feature(disk, RO_COMPAT_AT));
     let error = scene.try_open(false).map(drop).expect_err("not to be written");
     assert!(error.kind() == Kind::ReadOnly && error.to_string().contains("can only read"), "{error:?}");
     scene.try_open(true).expect("read").expect(id, 0, 40, 1);
+}
+
+#[test]
+fn a_member_that_only_a_later_version_can_read_is_left_alone_and_alone_is_refused() {
+    let scene = Scene::new((2, 1), 32, &[80; 3]);
+    let life = scene.open();
+    let id = life.volume("mail", 64);
+    life.write(id, 0, 40, 1);
+    life.flush(id);
+    life.kill();
+    with_feature(&scene.disks[2], INCOMPAT_AT);
+    let life = scene.open();
+    life.expect(id, 0, 40, 1);
+    assert_eq!(life.shard.core().stripes().pool.active().len(), 2);
+    life.kill();
+    scene.disks[0].vanish();
+    scene.disks[1].vanish();
+    let error = scene.try_open(true).map(drop).expect_err("of a later version");
+    assert!(error.kind() == Kind::Refused && error.to_string().contains("62"), "{error:?}");
+    assert_eq!(scene.salvage().map(drop).map_err(|error| error.kind()), Err(Kind::Refused));
 }

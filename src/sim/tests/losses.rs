@@ -63,6 +63,20 @@ fn a_flush_fails_until_the_loss_is_acknowledged_across_restarts() {
 }
 
 #[test]
+fn a_loss_whose_acknowledgement_is_not_durable_stays_listed() {
+    let (scene, id) = after_a_loss();
+    let life = scene.open();
+    let listed = life.shard.damage();
+    assert_eq!(listed.len(), 1);
+    scene.disks[0].vanish();
+    scene.disks[1].vanish();
+    let cleared = life.run(async move |shard| shard.clear().await).map_err(|error| error.kind());
+    assert_eq!(cleared, Err(Kind::ReadOnly));
+    assert_eq!(life.shard.damage(), listed);
+    assert_eq!(flush(&life, id), Err(Kind::LostWrites { volume: id }));
+}
+
+#[test]
 fn acknowledged_blocks_stay_lost_and_are_listed_again_and_error_counts_are_zero() {
     let scene = Scene::new((2, 1), 32, &[80; 3]);
     let life = scene.open();

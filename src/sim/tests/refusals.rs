@@ -7,7 +7,8 @@ use crate::limits::{CHUNKS_MAX, MEMBERS_MAX, RING_BYTES};
 use crate::maintain::Pace;
 use crate::pool::Candidate;
 use crate::sim::{Nth, Op, SimDisk};
-use crate::types::{BLOCK_U64, Slot};
+use crate::types::{BLOCK_U64, Lba, Slot};
+use bytes::Bytes;
 use std::sync::Arc;
 
 fn said<T>(result: Result<T>, kind: Kind, what: &str) {
@@ -100,4 +101,18 @@ fn an_array_of_as_many_members_as_there_can_be_works_and_takes_no_more() {
     let life = scene.open_for_upkeep();
     life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
     life.expect(id, 0, 40, 1);
+}
+
+#[test]
+fn calls_that_say_nothing_are_refused() {
+    let scene = Scene::new((1, 1), 32, &[80; 2]);
+    let life = scene.open();
+    let id = life.volume("mail", 64);
+    for bytes in [0, 512, 4095] {
+        let data = Bytes::from(vec![1; bytes]);
+        let written = life.run(async move |shard| shard.write(id, Lba(0), data).await);
+        said(written, Kind::Invalid, &format!("{bytes} bytes are not a number of 4 KiB blocks"));
+    }
+    let trimmed = life.run(async move |shard| shard.trim(id, Lba(0), 0).await);
+    said(trimmed, Kind::Invalid, "a trim of no blocks");
 }

@@ -5,8 +5,8 @@ use crate::error::Kind;
 use crate::sim::Rot;
 use crate::types::{Lba, SegmentId};
 
-/// Garbage over every segment that holds pages of tables and maps, and zeros over all superblocks.
-fn destroy(scene: &Scene, life: Life) {
+/// Garbage over every segment that holds pages of tables and maps, and zeros over the superblocks of these disks.
+fn destroy(scene: &Scene, life: Life, beheaded: std::ops::Range<usize>) {
     let pages: Vec<SegmentId> = life.shard.core().stripes().space.with(|space| {
         space.iter().filter(|(_, segment)| !segment.purpose.is_log()).map(|(id, _)| id).collect()
     });
@@ -15,7 +15,7 @@ fn destroy(scene: &Scene, life: Life) {
     for (disk, block) in blocks {
         scene.disks[disk].rot(block..block + 1, Rot::Garbage);
     }
-    (0..scene.disks.len()).for_each(|disk| scene.behead(disk));
+    beheaded.for_each(|disk| scene.behead(disk));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn without_any_page_volumes_are_what_the_headers_of_their_records_say() {
     life.write(other, 5, 2, 4);
     life.flush(other);
     life.checkpoint();
-    destroy(&scene, life);
+    destroy(&scene, life, 0..3);
 
     assert_eq!(scene.try_open(false).map(drop).map_err(|error| error.kind()), Err(Kind::NotFound));
     let salvaged = scene.salvage().expect("salvaged");
@@ -78,4 +78,21 @@ fn chunks_of_two_arrays_are_not_salvaged_as_one() {
     let none = Scene { hub: scene.hub.clone(), disks: Vec::new(), config: scene.config };
     assert_eq!(none.salvage().map(drop).map_err(|error| error.kind()), Err(Kind::NotFound));
     assert_eq!(scene.salvage().expect("salvaged").volumes.len(), 1);
+}
+
+#[test]
+fn a_member_without_superblocks_takes_its_place_in_an_array_without_pages() {
+    let scene = Scene::new((2, 1), 64, &[80; 3]);
+    let life = scene.open();
+    let id = life.volume("mail", 256);
+    life.write(id, 0, 100, 1);
+    life.flush(id);
+    life.checkpoint();
+    destroy(&scene, life, 1..2);
+    assert_eq!(scene.try_open(false).map(drop).map_err(|error| error.kind()), Err(Kind::Corrupt));
+    let salvaged = scene.salvage().expect("salvaged");
+    assert!(!salvaged.is_renamed && salvaged.missing.is_empty(), "{salvaged:?}");
+    let life = scene.open();
+    life.expect(id, 0, 100, 1);
+    assert_eq!(life.shard.core().stripes().pool.active().len(), 3);
 }

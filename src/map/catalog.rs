@@ -362,7 +362,7 @@ mod tests {
     fn a_table_with_a_volume_twice_or_one_that_was_never_made_is_corrupt() {
         let text = |ids: &[u32]| {
             let records = ids.iter().map(|id| record(*id, "v")).collect();
-            let error = Catalog::new(records, Vec::new(), 3).err().expect("refused");
+            let error = Catalog::new(records, Vec::new(), 3).expect_err("refused");
             assert_eq!(error.kind(), Kind::Corrupt);
             error.to_string()
         };

@@ -73,7 +73,7 @@ fn chunks_of_two_arrays_are_not_salvaged_as_one() {
         (0..2).for_each(|disk| scene.behead(disk));
     }
     let both = Scene { hub: scene.hub.clone(), disks: all, config: scene.config };
-    let error = both.salvage().err().expect("two arrays");
+    let error = both.salvage().expect_err("two arrays");
     assert!(error.kind() == Kind::Refused && error.to_string().contains("put one apart"), "{error:?}");
     let none = Scene { hub: scene.hub.clone(), disks: Vec::new(), config: scene.config };
     assert_eq!(none.salvage().map(drop).map_err(|error| error.kind()), Err(Kind::NotFound));

@@ -1,5 +1,5 @@
-//! The check that the simulator makes of the whole core ([`crate::commit::Core::check`]) finds what it is there for; what
-//! contradicts itself on the members is an error that names it.
+//! The check that the simulator makes of the whole core ([`crate::commit::Core::check`]) finds what it is there for;
+//! what contradicts itself on the members is an error that names it.
 
 use super::scene::{Life, Scene};
 use crate::error::Kind;

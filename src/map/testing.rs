@@ -117,9 +117,7 @@ impl Forest {
     }
 
     pub(super) fn tree(&self) -> Tree<'_, Memory> {
-        let mut tree = Tree::new(&self.memory, self.id, self.root);
-        tree.fanout = self.fanout;
-        tree
+        Tree::new(&self.memory, self.id, self.root).with_fanout(self.fanout)
     }
 
     /// Every page under the root, sound.

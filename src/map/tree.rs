@@ -101,6 +101,16 @@ impl<'a, S: PageSource> Tree<'a, S> {
         Tree { source, id, root, fanout: PAGE_ENTRIES }
     }
 
+    /// The same tree with pages of at most so many entries: what makes a few keys a deep tree, for tests.
+    ///
+    /// # Panics
+    ///
+    /// If these are fewer than 4, or more than [`PAGE_ENTRIES`].
+    pub fn with_fanout(self, fanout: usize) -> Tree<'a, S> {
+        assert!((4..=PAGE_ENTRIES).contains(&fanout), "a page has 4 to {PAGE_ENTRIES} entries");
+        Tree { fanout, ..self }
+    }
+
     /// The value of `key`. Loads one page per level.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::cast::Cast;
 use super::disk::SimDisk;
 use super::fault::Fault;
-use super::rng::Rng;
+use super::rng::{Choices, Rng};
 use super::script::{CallId, FaultId, Script};
 use super::world::{Crash, Event, World};
 use crate::runtime::{Clock, Entropy, Env, Owned, Sleep, Spawner, ticket};
@@ -32,10 +32,17 @@ struct Run {
 impl SimHub {
     /// A run without disks, at time zero.
     pub fn new(seed: u64) -> SimHub {
+        SimHub::led_by(seed, &[])
+    }
+
+    /// Likewise, but while there are bytes left, these choose: what scenarios do from the front, what the world does
+    /// from the back. The engine's entropy is the seed's: nobody chooses a nonce twice.
+    pub(super) fn led_by(seed: u64, choices: &[u8]) -> SimHub {
         let mut rng = Rng::new(seed);
+        let [front, back] = Choices::both_ends(choices);
         let entropy = Owned::new(rng.fork("entropy"));
-        let scenario = Owned::new(rng.fork("scenario"));
-        let world = Owned::new(World::new(rng.fork("world")));
+        let scenario = Owned::new(rng.fork("scenario").led_by(front));
+        let world = Owned::new(World::new(rng.fork("world").led_by(back)));
         SimHub { run: Arc::new(Run { world, entropy, scenario }) }
     }
 

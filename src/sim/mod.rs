@@ -47,6 +47,6 @@ pub use media::Image;
 mod tests;
 
 pub use rng::Rng;
-pub use run::{EVENTS, Outcome, Told, perform, run};
+pub use run::{EVENTS, Outcome, Told, perform, perform_led, run};
 pub use scenario::Scenario;
 pub use script::Script;

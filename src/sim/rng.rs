@@ -1,22 +1,66 @@
 //! A small, fast, deterministic generator: xoshiro256++.
+//!
+//! A fuzzer would rather choose itself: while there are [`Choices`] left, each takes the place of the highest bits of a
+//! number, which decide in [`Rng::below`]; what lies below them, and everything later, is the seed's.
 
+use crate::runtime::Owned;
 use crate::runtime::executor::split_mix;
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes that somebody else has chosen, taken from both ends until none is left. Clones share them.
+#[derive(Clone)]
+pub(super) struct Choices {
+    bytes: Arc<Owned<VecDeque<u8>>>,
+    take: fn(&mut VecDeque<u8>) -> Option<u8>,
+}
+
+impl Choices {
+    /// These bytes, from the front; and the same ones, from the back.
+    pub(super) fn both_ends(bytes: &[u8]) -> [Choices; 2] {
+        let bytes = Arc::new(Owned::new(VecDeque::from(bytes.to_vec())));
+        let takes: [fn(&mut VecDeque<u8>) -> Option<u8>; 2] = [VecDeque::pop_front, VecDeque::pop_back];
+        takes.map(|take| Choices { bytes: bytes.clone(), take })
+    }
+
+    fn next(&self) -> Option<u8> {
+        self.bytes.with(self.take)
+    }
+}
 
 /// A stream of numbers that its seed determines. Not for secrets.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct Rng {
     state: [u64; 4],
+    choices: Option<Choices>,
 }
 
 impl Rng {
     /// The stream of this seed. Similar seeds give unrelated streams.
     pub fn new(mut seed: u64) -> Rng {
-        Rng { state: std::array::from_fn(|_| split_mix(&mut seed)) }
+        Rng { state: std::array::from_fn(|_| split_mix(&mut seed)), choices: None }
+    }
+
+    /// The same stream, and all that is forked off it, after these choices.
+    pub(super) fn led_by(self, choices: Choices) -> Rng {
+        Rng { choices: Some(choices), ..self }
     }
 
     /// 64 bits.
     pub fn next_u64(&mut self) -> u64 {
+        let drawn = self.draw();
+        match self.choices.as_ref().and_then(Choices::next) {
+            None => drawn,
+            // The ends are for what happens once in a thousand times.
+            Some(0) => 0,
+            Some(u8::MAX) => u64::MAX,
+            Some(chosen) => u64::from(chosen) << 56 | drawn >> 8,
+        }
+    }
+
+    /// What the seed says.
+    fn draw(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
         let (c, d) = (c ^ a, d ^ b);
@@ -63,18 +107,18 @@ impl Rng {
     /// Fills `bytes`.
     pub fn fill_bytes(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
         }
     }
 
     /// An independent stream for `label`. Equal states and labels give equal streams; what one stream draws
     /// does not change what the other yields.
     pub fn fork(&mut self, label: &str) -> Rng {
-        let seed = label.bytes().fold(self.next_u64(), |seed, byte| {
+        let seed = label.bytes().fold(self.draw(), |seed, byte| {
             let mut mixed = seed ^ u64::from(byte);
             split_mix(&mut mixed)
         });
-        Rng::new(seed)
+        Rng { choices: self.choices.clone(), ..Rng::new(seed) }
     }
 }
 
@@ -84,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_generator_is_xoshiro256_plus_plus() {
-        let mut rng = Rng { state: [1, 2, 3, 4] };
+        let mut rng = Rng { state: [1, 2, 3, 4], choices: None };
         let drawn: Vec<u64> = (0..4).map(|_| rng.next_u64()).collect();
         assert_eq!(drawn, [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386]);
     }
@@ -104,11 +148,25 @@ mod tests {
     fn forks_depend_on_the_label_and_not_on_each_other() {
         let (mut a, mut b) = (Rng::new(9), Rng::new(9));
         let (mut left, mut right) = (a.fork("disk"), b.fork("disk"));
-        assert_eq!(left, right);
+        assert_eq!(left.state, right.state);
         left.next_u64();
         assert_eq!(a.next_u64(), b.next_u64());
-        assert_ne!(Rng::new(9).fork("load"), Rng::new(9).fork("disk"));
+        assert_ne!(Rng::new(9).fork("load").state, Rng::new(9).fork("disk").state);
         assert_ne!(right.next_u64(), Rng::new(9).next_u64());
+    }
+
+    #[test]
+    fn choices_come_first_from_either_end_and_leave_the_rest_to_the_seed() {
+        let [front, back] = Choices::both_ends(&[0, 3, 255, 7]);
+        let mut front = Rng::new(5).fork("a").led_by(front);
+        let mut back = Rng::new(6).led_by(back).fork("b");
+        assert_eq!(front.below(u64::MAX), 0);
+        assert_eq!(back.below(256), 7);
+        assert_eq!(front.fork("call").below(256), 3);
+        assert_eq!(back.next_u64(), u64::MAX);
+        let mut plain = Rng::new(5).fork("a");
+        (0..2).for_each(|_| drop(plain.next_u64()));
+        assert_eq!(front.next_u64(), plain.next_u64());
     }
 
     #[test]

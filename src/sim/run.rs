@@ -120,7 +120,13 @@ pub fn run(seed: u64) -> Outcome {
 
 /// Runs a script, and remembers its story if it is to be `told`. What panics has failed.
 pub fn perform(script: &Script, told: bool) -> Told {
-    let hub = SimHub::new(script.seed);
+    perform_led(script, &[], told)
+}
+
+/// Runs a script in which these bytes choose before the seed does, as long as there are any: what is asked for from the
+/// front, what befalls members from the back. For those who look for runs that no seed draws.
+pub fn perform_led(script: &Script, choices: &[u8], told: bool) -> Told {
+    let hub = SimHub::led_by(script.seed, choices);
     hub.cast(script.clone(), told);
     let mut run = Run::new(hub.clone(), script);
     let panicked = |panic: Box<dyn Any + Send>| Err(format!("the engine panicked: {}", words(&*panic)));

@@ -50,7 +50,11 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn parse(path: &Path, bytes: &[u8], len: u64) -> io::Result<Vec<Fault>> {
+/// The faults in such a file, whose path is for errors alone, for a member of `len` bytes.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] with file and line for what is no fault.
+pub fn parse(path: &Path, bytes: &[u8], len: u64) -> io::Result<Vec<Fault>> {
     let mut faults = Vec::new();
     for (line, at) in bytes.split(|byte| *byte == b'\n').zip(1..) {
         let broken = |what: String| {

@@ -384,5 +384,5 @@ fn filled(state: &State, range: std::ops::Range<usize>, tag: u32) -> State {
 
 /// Too little room, or too few members for that scheme.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), Kind::NoSpace | Kind::Invalid | Kind::ReadOnly)
+    matches!(error.kind(), Kind::NoSpace | Kind::Refused | Kind::Invalid)
 }

@@ -1,22 +1,31 @@
-//! Members that somebody forged: bytes of superblocks and records are changed, and their checksums made right again, so
-//! that the change reaches whatever believes them. The engine may refuse such an array, or name what is lost; it never
-//! panics, never hangs, and never takes memory without bounds.
+//! Members that somebody forged: bytes of superblocks, records and pages are changed, and all checksums made right again,
+//! so that the change reaches whatever believes them. The engine may refuse such an array, or name what is lost; it
+//! never panics, never hangs, and never takes memory without bounds.
 
 use super::base::{Base, End};
 use super::guarded;
 use super::stage::{Checked, Open, Stage};
-use crate::checksum::crc64_around;
+use crate::checksum::{crc64_around, pointer_crc, witness};
 use crate::commit::OpenOptions;
+use crate::format::page::Page;
+use crate::format::record::Owner;
 use crate::sim::media::Image;
 use crate::types::{BLOCK, BLOCK_U64, Lba, Scheme};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Blocks of a volume that are read, however large it says it is.
 const BLOCKS_READ: u64 = 64;
 /// Where superblocks and headers have their checksum, and superblocks their length.
 const CRC_AT: usize = 8;
 const LENGTH_AT: usize = 20;
+/// How headers and superblocks begin.
+const HEADS: [&[u8]; 2] = [b"PARITASr", b"PARITASs"];
+/// Blocks that are made right at most: what somebody else's checksums happen to be is not followed without end.
+const STEPS_MAX: usize = 200;
+
+/// A block of a disk.
+type At = (usize, u64);
 
 /// Small arrays to be forged.
 pub struct Forgery {
@@ -65,7 +74,7 @@ impl Forgery {
         let (images, used) = &self.bases[usize::from(choices.byte()) % self.bases.len()];
         let stage = Stage::of(images);
         let same_everywhere = choices.byte() % 2 == 0;
-        let mut touched = BTreeSet::new();
+        let mut before = BTreeMap::new();
         while !choices.0.is_empty() {
             let disk = choices.below(images.len());
             let block = used[disk][choices.below(used[disk].len())];
@@ -73,13 +82,12 @@ impl Forgery {
             let len = (choices.below(8) + 1).min(BLOCK - offset);
             let bytes: Vec<u8> = (0..len).map(|_| choices.byte()).collect();
             for other in (0..images.len()).filter(|other| same_everywhere || *other == disk) {
-                stage.disks[other].poke(block * BLOCK_U64 + offset as u64, &bytes);
-                touched.insert((other, block));
+                let at = block * BLOCK_U64;
+                before.entry((other, block)).or_insert_with(|| stage.disks[other].peek(at, BLOCK));
+                stage.disks[other].poke(at + offset as u64, &bytes);
             }
         }
-        for (disk, block) in touched {
-            make_right(&stage, disk, block);
-        }
+        make_right(&stage, used, before);
         let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
         if let Ok(open) = stage.open_as(stage.candidates(), read_only)? {
             read_all(&open)?;
@@ -94,17 +102,63 @@ impl Forgery {
     }
 }
 
+/// Makes the checksums of blocks right that were changed, each wherever it stands: in a page's parent, in headers. That
+/// changes other blocks, up to the superblocks. `before` is what each of them held at first.
+fn make_right(stage: &Stage, used: &[Vec<u64>], mut before: BTreeMap<At, Vec<u8>>) {
+    let mut heads = BTreeSet::new();
+    let mut wrong: Vec<At> = before.keys().copied().collect();
+    for _ in 0..STEPS_MAX {
+        let Some(at) = wrong.pop() else { break };
+        let new = content(stage, at);
+        if HEADS.iter().any(|magic| new.starts_with(magic)) {
+            heads.insert(at);
+        } else if let Some(old) = before.remove(&at) {
+            for (old, new) in sums(&old, &new) {
+                for other in
+                    (0..used.len()).flat_map(|disk| used[disk].iter().map(move |block| (disk, *block)))
+                {
+                    let mut bytes = content(stage, other);
+                    let Some(found) = bytes.windows(old.len()).position(|window| *window == old) else {
+                        continue;
+                    };
+                    before.entry(other).or_insert_with(|| bytes.clone());
+                    bytes[found..found + new.len()].copy_from_slice(&new);
+                    stage.disks[other.0].poke(other.1 * BLOCK_U64, &bytes);
+                    wrong.push(other);
+                }
+            }
+        }
+    }
+    heads.into_iter().for_each(|at| make_head_right(stage, at));
+}
+
+fn content(stage: &Stage, (disk, block): At) -> Vec<u8> {
+    stage.disks[disk].peek(block * BLOCK_U64, BLOCK)
+}
+
+/// The checksums of a block that was changed, old and new: in a pointer, as its parent knows it, and in a header.
+fn sums(old: &[u8], new: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut sums = vec![(witness(old).to_le_bytes().to_vec(), witness(new).to_le_bytes().to_vec())];
+    if let Ok(Page { tree, level, .. }) = Page::decode(old) {
+        let page = Owner::Page { tree: tree.number(), level, low: 0, generation: 0 };
+        let identity = page.identity().expect("a page has one");
+        let sum = |block| pointer_crc(block, &identity).to_le_bytes().to_vec();
+        sums.push((sum(old), sum(new)));
+    }
+    sums.retain(|(old, new)| old != new);
+    sums
+}
+
 /// Makes the checksum of a superblock or a header right.
-fn make_right(stage: &Stage, disk: usize, block: u64) {
+fn make_head_right(stage: &Stage, (disk, block): At) {
     let at = block * BLOCK_U64;
-    let head = stage.disks[disk].peek(at, BLOCK);
-    let len = match &head[..8] {
-        b"PARITASr" => BLOCK,
-        b"PARITASs" => {
+    let head = content(stage, (disk, block));
+    let len = match head.starts_with(HEADS[0]) {
+        true => BLOCK,
+        false => {
             let length = head[LENGTH_AT..LENGTH_AT + 4].try_into().expect("four bytes");
             usize::try_from(u32::from_le_bytes(length)).unwrap_or(0).clamp(BLOCK, crate::limits::SLOT_BYTES)
         }
-        _ => return,
     };
     let crc = crc64_around(&stage.disks[disk].peek(at, len), CRC_AT);
     stage.disks[disk].poke(at + CRC_AT as u64, &crc.to_le_bytes());

@@ -10,6 +10,7 @@ use paritas::sim::Scenario;
 use paritas::sim::trial::{Ending, Life, Setup, Trial, Verdict};
 use paritas::types::{SECTOR_U64, Scheme};
 use paritas::volume::{Array, Pace, Volume};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -277,7 +278,7 @@ impl Caller {
                     (Ok(read), Some(range)) if read == contents(&state[range.clone()], at) => Ok(()),
                     (Ok(_), _) => Err("it reads what was not written".into()),
                     (Err(error), range)
-                        if error.kind() == Kind::Invalid && range.is_none_or(|range| range.is_empty()) =>
+                        if error.kind() == Kind::Invalid && range.as_ref().is_none_or(Range::is_empty) =>
                     {
                         Ok(())
                     }
@@ -384,7 +385,7 @@ impl Caller {
     }
 }
 
-fn filled(state: &State, range: std::ops::Range<usize>, tag: u32) -> State {
+fn filled(state: &State, range: Range<usize>, tag: u32) -> State {
     let mut next = state.clone();
     next[range].fill(tag);
     next

@@ -1,6 +1,6 @@
-//! A program of calls, blocking and not, on two volumes of an array whose members fail and whose process dies, against a
-//! model. What a volume holds after a crash is what it held after some call, not before the last flush; what a call is
-//! refused for is what its arguments deserve.
+//! A program of calls, blocking and not, on two volumes of an array whose members fail and whose process dies, against
+//! a model. What a volume holds after a crash is what it held after some call, not before the last flush; what a call
+//! is refused for is what its arguments deserve.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{Result as Drawn, Unstructured};

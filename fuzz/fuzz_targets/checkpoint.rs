@@ -1,6 +1,6 @@
-//! What a superblock's roots lead to: pages, rows of the segment and volume tables, damage, pointers. Hostile bytes are
-//! refused, or read as something that is written as it was read; whole hostile trees give an error or one answer, however
-//! one asks.
+//! What a superblock's roots lead to: pages, rows of the segment and volume tables, damage, pointers. Hostile bytes
+//! are refused, or read as something that is written as it was read; whole hostile trees give an error or one answer,
+//! however one asks.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{Result as Drawn, Unstructured};

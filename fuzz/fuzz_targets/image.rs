@@ -1,5 +1,5 @@
-//! Whole small arrays whose superblocks and records somebody changed, checksums made right: the engine opens and repairs
-//! them or refuses, and never panics, hangs, or asks a member for what it cannot do.
+//! Whole small arrays whose superblocks, records and pages somebody changed, checksums made right: the engine opens
+//! and repairs them or refuses, and never panics, hangs, or asks a member for what it cannot do.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
-//! A program of writes, trims, moves, checkpoints and crashes on an overlay above a map, against a plain `BTreeMap`. After
-//! every step lookups agree; after every checkpoint the tree holds exactly what it should, its pages are exactly those
-//! that were written and not retired, and every pointer that went was named once.
+//! A program of writes, trims, moves, checkpoints and crashes on an overlay above a map, against a plain `BTreeMap`.
+//! After every step lookups agree; after every checkpoint the tree holds exactly what it should, its pages are exactly
+//! those that were written and not retired, and every pointer that went was named once.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{Result as Drawn, Unstructured};

@@ -1,5 +1,5 @@
-//! What people write: faults beside a member, scripts of the simulator, stories of the enumeration. It is refused with a
-//! sentence, or read as something that is printed and read again as the same.
+//! What people write: faults beside a member, scripts of the simulator, stories of the enumeration. It is refused with
+//! a sentence, or read as something that is printed and read again as the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

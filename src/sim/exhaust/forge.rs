@@ -1,6 +1,6 @@
-//! Members that somebody forged: bytes of superblocks, records and pages are changed, and all checksums made right again,
-//! so that the change reaches whatever believes them. The engine may refuse such an array, or name what is lost; it
-//! never panics, never hangs, and never takes memory without bounds.
+//! Members that somebody forged: bytes of superblocks, records and pages are changed, and all checksums made right
+//! again, so that the change reaches whatever believes them. The engine may refuse such an array, or name what is lost;
+//! it never panics, never hangs, and never takes memory without bounds.
 
 use super::base::{Base, End};
 use super::guarded;

@@ -35,7 +35,8 @@ pub struct Forgery {
 /// An array before somebody forged it.
 struct Genuine {
     images: Vec<Image>,
-    used: Vec<Vec<u64>>,
+    /// Superblocks, headers and pages, and how many bytes of each are worth a change.
+    believed: Vec<(At, usize)>,
     /// Where the checksums of each block stand.
     sums: BTreeMap<At, Vec<Stands>>,
 }
@@ -88,8 +89,9 @@ impl Forgery {
         let bases = [(1, 0), (1, 1), (2, 1)].map(|(k, m)| {
             let scheme = Scheme::new(k, m).ok_or("no such scheme")?;
             let base = Base::new(scheme, usize::from(scheme.width()), End::Killed)?;
-            let sums = checksums(&Stage::of(&base.images), &base.used);
-            Ok::<_, String>(Genuine { images: base.images, used: base.used, sums })
+            let stage = Stage::of(&base.images);
+            let (believed, sums) = (believed(&stage, &base.used), checksums(&stage, &base.used));
+            Ok::<_, String>(Genuine { images: base.images, believed, sums })
         });
         Ok(Forgery { bases: bases.into_iter().collect::<Result<_, _>>()? })
     }
@@ -104,14 +106,13 @@ impl Forgery {
 
     fn forge(&self, input: &[u8]) -> Checked<()> {
         let mut choices = Choices(input);
-        let Genuine { images, used, sums } = &self.bases[usize::from(choices.byte()) % self.bases.len()];
+        let Genuine { images, believed, sums } = &self.bases[usize::from(choices.byte()) % self.bases.len()];
         let stage = Stage::of(images);
         let same_everywhere = choices.byte() % 2 == 0;
         let mut touched = BTreeSet::new();
         while !choices.0.is_empty() {
-            let disk = choices.below(images.len());
-            let block = used[disk][choices.below(used[disk].len())];
-            let offset = choices.below(BLOCK);
+            let ((disk, block), bytes) = believed[choices.below(believed.len())];
+            let offset = choices.below(bytes);
             let len = (choices.below(8) + 1).min(BLOCK - offset);
             let bytes: Vec<u8> = (0..len).map(|_| choices.byte()).collect();
             for other in (0..images.len()).filter(|other| same_everywhere || *other == disk) {
@@ -180,6 +181,16 @@ fn checksums(stage: &Stage, used: &[Vec<u64>]) -> BTreeMap<At, Vec<Stands>> {
         }
     }
     found
+}
+
+/// What the engine believes: all but data. Behind the last byte that is not zero, a few may be.
+fn believed(stage: &Stage, used: &[Vec<u64>]) -> Vec<(At, usize)> {
+    const MARGIN: usize = 16;
+    let blocks = (0..used.len()).flat_map(|disk| used[disk].iter().map(move |block| (disk, *block)));
+    let contents = blocks.map(|at| (at, content(stage, at)));
+    let meta = contents.filter(|(_, bytes)| is_head(bytes) || Page::decode(bytes).is_ok());
+    let worth = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + MARGIN);
+    meta.map(|(at, bytes)| (at, worth(&bytes).min(BLOCK))).collect()
 }
 
 fn is_head(bytes: &[u8]) -> bool {
@@ -270,10 +281,10 @@ mod tests {
         assert_eq!(failures(0..300), []);
     }
 
-    /// A record that said of a number beyond all histories that it was durable; a root in a row that chunks do not
-    /// have; columns in chunks that members do not have.
+    /// A root, or a column, in rows or chunks that members do not have. The fuzzer found it in half a minute.
     #[test]
-    fn numbers_rows_and_chunks_that_cannot_be_are_no_reason_to_panic() {
-        assert_eq!(failures([1894, 11097, 10844, 10676]), []);
+    fn rows_and_chunks_that_cannot_be_are_no_reason_to_panic() {
+        let input = [54, 116, 202, 164, 252, 52, 95, 23, 26, 11];
+        assert_eq!(Forgery::new().expect("sound").try_on(&input), Ok(()));
     }
 }

@@ -287,4 +287,15 @@ mod tests {
         let input = [54, 116, 202, 164, 252, 52, 95, 23, 26, 11];
         assert_eq!(Forgery::new().expect("sound").try_on(&input), Ok(()));
     }
+
+    /// A record that says of a number beyond all histories that it is durable.
+    #[test]
+    fn numbers_that_cannot_be_are_no_reason_to_panic() {
+        let input = [
+            29, 26, 161, 157, 62, 226, 96, 88, 97, 197, 184, 100, 170, 170, 170, 170, 170, 170, 170, 170,
+            119, 184, 33, 174, 128, 179, 182, 26, 234, 22, 232, 90, 75, 146, 52, 56, 222, 125, 255, 255, 255,
+            255, 255, 255, 255, 255, 106, 203, 62, 108, 196, 68, 130,
+        ];
+        assert_eq!(Forgery::new().expect("sound").try_on(&input), Ok(()));
+    }
 }

@@ -13,19 +13,22 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Choices {
     bytes: Arc<Owned<VecDeque<u8>>>,
-    take: fn(&mut VecDeque<u8>) -> Option<u8>,
+    from_back: bool,
 }
 
 impl Choices {
     /// These bytes, from the front; and the same ones, from the back.
     pub(super) fn both_ends(bytes: &[u8]) -> [Choices; 2] {
         let bytes = Arc::new(Owned::new(VecDeque::from(bytes.to_vec())));
-        let takes: [fn(&mut VecDeque<u8>) -> Option<u8>; 2] = [VecDeque::pop_front, VecDeque::pop_back];
-        takes.map(|take| Choices { bytes: bytes.clone(), take })
+        [false, true].map(|from_back| Choices { bytes: bytes.clone(), from_back })
     }
 
     fn next(&self) -> Option<u8> {
-        self.bytes.with(self.take)
+        self.bytes.with(|bytes| if self.from_back { bytes.pop_back() } else { bytes.pop_front() })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.with(|bytes| bytes.is_empty())
     }
 }
 
@@ -44,7 +47,7 @@ impl Rng {
 
     /// The same stream, and all that is forked off it, after these choices.
     pub(super) fn led_by(self, choices: Choices) -> Rng {
-        Rng { choices: Some(choices), ..self }
+        Rng { choices: Some(choices).filter(|choices| !choices.is_empty()), ..self }
     }
 
     /// 64 bits.

@@ -105,8 +105,8 @@ fn a_caught_bug_is_told_by_a_few_calls_and_faults_that_a_file_can_keep() {
     assert_eq!(perform(&kept, false).outcome.failure, None, "the sound engine passes");
 }
 
-/// Whatever may happen to the engine does, while it is watched: a mark that nothing reaches is a state that nobody tests.
-/// Operations that fail come first: some marks take more of them than volumes tolerate.
+/// Whatever may happen to the engine does, while it is watched: a mark that nothing reaches is a state that nobody
+/// tests. Operations that fail come first: some marks take more of them than volumes tolerate.
 #[test]
 fn every_mark_is_reached() {
     let failing = sim::exhaust::nth_operation(FAILING_EVERY).expect("the engine has no bug");

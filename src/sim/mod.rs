@@ -35,6 +35,7 @@ pub mod scenario;
 pub mod script;
 pub mod shrink;
 pub mod steady;
+mod strike;
 pub mod trial;
 mod upkeep;
 mod world;

@@ -21,6 +21,9 @@ const MARKING_SEEDS: u64 = 2000;
 /// Of those, this many-th.
 const FAILING_EVERY: u64 = 43;
 
+/// Of all assemblies of small arrays, this many-th.
+const ASSEMBLED_EVERY: u64 = 109;
+
 /// Seeds that an engine without a bug must pass here; thousands of others do `tools/check`.
 const SOUND: u64 = 20;
 
@@ -106,10 +109,13 @@ fn a_caught_bug_is_told_by_a_few_calls_and_faults_that_a_file_can_keep() {
 }
 
 /// Whatever may happen to the engine does, while it is watched: a mark that nothing reaches is a state that nobody
-/// tests. Operations that fail come first: some marks take more of them than volumes tolerate.
+/// tests. Operations that fail and assemblies come first, forged arrays with the seeds: some marks take more damage
+/// than volumes tolerate.
 #[test]
 fn every_mark_is_reached() {
-    let failing = sim::exhaust::nth_operation(FAILING_EVERY).expect("the engine has no bug");
+    let mut failing = sim::exhaust::nth_operation(FAILING_EVERY).expect("the engine has no bug");
+    failing.extend(sim::exhaust::every_assembly(ASSEMBLED_EVERY).expect("the engine has no bug"));
+    let forgery = sim::exhaust::Forgery::new().expect("the engine has no bug");
     let (next, reached) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<Mark, String>::new()));
     let take = |by: &str| {
         let mut reached = reached.lock().expect("nobody panics");
@@ -125,11 +131,13 @@ fn every_mark_is_reached() {
             let is_all = match failing.get(at) {
                 Some(unit) => {
                     assert_eq!(unit.run().failures, []);
-                    take("an operation that fails")
+                    take("an operation that fails, or an assembly")
                 }
                 None => {
                     assert_eq!(sim::run(seed).failure, None, "seed {seed}");
-                    take(&format!("seed {seed}"))
+                    take(&format!("seed {seed}"));
+                    assert_eq!(forgery.try_on(&forged(seed)), Ok(()), "forgery {seed}");
+                    take(&format!("forgery {seed}"))
                 }
             };
             if is_all || seed >= MARKING_SEEDS {
@@ -143,6 +151,18 @@ fn every_mark_is_reached() {
     println!("{} of {} marks are reached", reached.len(), Mark::ALL.len());
     let missing: Vec<&Mark> = Mark::ALL.iter().filter(|mark| !reached.contains_key(mark)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");
+}
+
+/// What the forgery of this number changes.
+fn forged(seed: u64) -> Vec<u8> {
+    let mut word = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let step = |_: u8| {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word.to_le_bytes()[3]
+    };
+    (0..16).map(step).collect()
 }
 
 /// Runs the engine itself: it must pass where the others are caught.

@@ -293,7 +293,6 @@ impl Core {
             merged.root = root;
             match rest {
                 Some(key) => {
-                    reach(Mark::TrimContinues);
                     stone.blocks -= key.0 - stone.lba.0;
                     stone.lba.0 = key.0;
                     leaves = 0;

@@ -1,6 +1,6 @@
 //! A small, fast, deterministic generator: xoshiro256++.
 //!
-//! A fuzzer would rather choose itself: while there are [`Choices`] left, each takes the place of the highest bits of a
+//! A fuzzer would rather choose itself: while there are choices left, each takes the place of the highest bits of a
 //! number, which decide in [`Rng::below`]; what lies below them, and everything later, is the seed's.
 
 use crate::runtime::Owned;

@@ -117,8 +117,6 @@ marks! {
     CountsReverted,
     /// The segment table is written anew.
     TableWrittenAnew,
-    /// A long trim goes on with the next checkpoint.
-    TrimContinues,
     /// A page is written anew because its segment is to be empty.
     PageTouched,
 

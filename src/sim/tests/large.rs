@@ -1,7 +1,7 @@
 //! Tables of more entries than are looked at in one go.
 
 use super::scene::{Life, Scene};
-use crate::types::{BLOCK_U64, Scheme, VolumeId};
+use crate::types::{BLOCK_U64, Lba, Scheme, VolumeId};
 
 fn name(at: u32) -> String {
     format!("volume number {at}")
@@ -52,4 +52,41 @@ fn thousands_of_segments_come_back() {
     life.expect(id, 0, 256, 2);
     (1..48).for_each(|call| life.expect(id, call * 256, 256, 1));
     life.run(async move |shard| shard.core().check().await).expect("sound");
+}
+
+#[test]
+fn a_trim_of_more_leaves_than_a_checkpoint_empties_is_seen_at_once_and_goes_on_with_the_next_ones() {
+    const BLOCKS: u64 = 20_000;
+    let scene = Scene::new((1, 0), 32, &[1500]);
+    let life = scene.open();
+    let id = life.volume("mail", BLOCKS);
+    (0..BLOCKS).step_by(200).for_each(|lba| life.write(id, lba, 200, 1));
+    life.flush(id);
+    life.checkpoint();
+    let zeros = |life: &Life| {
+        let read = life.run(async move |shard| shard.read_blocks(id, Lba(1), BLOCKS - 2).await);
+        assert!(read.expect("read").iter().all(Option::is_none));
+        life.expect(id, 0, 1, 1);
+        life.expect(id, BLOCKS - 1, 1, 1);
+    };
+    let stones = |life: &Life| {
+        let catalog = life.shard.core().catalog();
+        catalog.with(|catalog| catalog.get(id).expect("made").tombstones.len())
+    };
+    life.run(async move |shard| shard.trim(id, Lba(1), BLOCKS - 2).await).expect("trimmed");
+    life.flush(id);
+    zeros(&life);
+    life.checkpoint();
+    zeros(&life);
+    assert_eq!(stones(&life), 1, "it is not done");
+    life.kill();
+    let life = scene.open();
+    zeros(&life);
+    assert_eq!(stones(&life), 1, "nor is it after the checkpoint of the opening");
+    life.checkpoint();
+    zeros(&life);
+    assert_eq!(stones(&life), 0);
+    life.run(async move |shard| shard.core().check().await).expect("sound");
+    life.power_loss();
+    zeros(&scene.open());
 }

@@ -5,6 +5,22 @@
 //! A bug is planted for one thread (`with`). A simulated run never leaves its thread, so that threads may run
 //! different bugs at once.
 
+/// An enum with the list of all its names.
+macro_rules! listed {
+    ($(#[$what:meta])* $list:ident: $($(#[$doc:meta])* $name:ident,)*) => {
+        $(#[$what])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum $list {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl $list {
+            /// All of them.
+            pub const ALL: &[$list] = &[$($list::$name,)*];
+        }
+    };
+}
+
 mod marks;
 
 pub use marks::Mark;
@@ -12,22 +28,10 @@ pub use marks::Mark;
 pub use marks::take as take_marks;
 pub(crate) use marks::{reach, reach_if};
 
-macro_rules! bugs {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A planted bug.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-        pub enum Bug {
-            $($(#[$doc])* $name,)*
-        }
+listed! {
+    /// A planted bug.
+    Bug:
 
-        impl Bug {
-            /// All of them.
-            pub const ALL: &[Bug] = &[$(Bug::$name,)*];
-        }
-    };
-}
-
-bugs! {
     /// A flush answers without flushing the members.
     SkipFlush,
     /// A record header is taken whose checksum does not match.

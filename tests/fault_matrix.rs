@@ -82,7 +82,7 @@ const MATRIX: &[Fault] = &[
         id: "F05",
         what: "power loss that strikes some members earlier than others",
         seen: "as F01",
-        proofs: &[Seeds("unflushed"), Seeds("lying flush")],
+        proofs: &[Seeds("freeze"), Seeds("unflushed")],
         gap: "",
     },
     Fault {
@@ -251,6 +251,7 @@ const MATRIX: &[Fault] = &[
         seen: "as F19; after 30 s it is evicted",
         proofs: &[
             Seeds("hang"),
+            Seeds("late"),
             Test(
                 "src/sim/tests/slow.rs",
                 "a_member_that_nobody_waited_for_is_evicted_all_the_same_if_it_never_answers",
@@ -284,7 +285,7 @@ const MATRIX: &[Fault] = &[
         id: "F23",
         what: "a member that comes and goes",
         seen: "a stable degraded array",
-        proofs: &[Seeds("vanish"), Seeds("member returned"), Run("paritas sim --scenario members")],
+        proofs: &[Seeds("flap"), Seeds("member returned"), Run("paritas sim --scenario members")],
         gap: "",
     },
     Fault {
@@ -298,6 +299,7 @@ const MATRIX: &[Fault] = &[
                 "tools/tests/members.rs",
                 "two_lost_members_are_replaced_and_then_any_other_two_may_be_lost",
             ),
+            Run("paritas sim --nth-operation"),
             Run("paritas sim --scenario members"),
             Planted("NotIntroduced"),
         ],
@@ -356,8 +358,11 @@ const MATRIX: &[Fault] = &[
         id: "F29",
         what: "a clock that jumps or stands still",
         seen: "nothing: no decision is made by time of day",
-        proofs: &[Test("tests/tidy.rs", "machinery_is_found_outside_its_rooms_and_outside_tests")],
-        gap: "no run of the simulator turns the clock back",
+        proofs: &[
+            Seeds("clock jump"),
+            Test("tests/tidy.rs", "machinery_is_found_outside_its_rooms_and_outside_tests"),
+        ],
+        gap: "",
     },
     Fault {
         id: "F30",

@@ -45,7 +45,7 @@ impl Default for Config {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Someone writes a checkpoint or evicts a member.
-    pub(super) busy: bool,
+    pub busy: bool,
     /// Someone flushes the members for the log.
     pub(super) flushing: bool,
     /// Bytes of records that are being written for the log.

@@ -140,7 +140,8 @@ impl Core {
 
     /// Members known by their chunks alone are in use again: a checkpoint that doubts all their columns is durable.
     pub(super) async fn take_back_recognised(&self) -> Result<()> {
-        if self.stripes.pool.recognised().is_empty() {
+        let pool = &self.stripes.pool;
+        if pool.recognised().iter().all(|slot| pool.is_hung(*slot)) {
             return Ok(());
         }
         let _turn = self.turn().await;

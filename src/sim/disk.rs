@@ -92,6 +92,18 @@ impl SimDisk {
         self.hub.with(|world| world.release(self.index));
     }
 
+    /// Operations that hang, each for itself ([`Fault::Hang`]), complete after all: long after their time, for whoever
+    /// has gone on without them.
+    pub fn complete_late(&self) {
+        self.hub.with(|world| world.complete_late(self.index));
+    }
+
+    /// The power of this disk fails before that of all others, which [`SimHub::power_loss`] takes: what no flush
+    /// covered may be lost, and nothing that it is asked meanwhile completes or reaches it.
+    pub fn freeze(&self) {
+        self.hub.with(|world| world.freeze(self.index));
+    }
+
     /// The member is gone: every operation fails, pending ones too, of which any part may have been stored.
     pub fn vanish(&self) {
         self.hub.with(|world| world.vanish(self.index));
@@ -101,6 +113,15 @@ impl SimDisk {
     pub fn come_back(&self) {
         self.with(|disk| disk.gone = false);
         self.hub.tell(|| format!("disk {} is back", self.index));
+    }
+
+    /// The member is back with what it holds, a moment after it was gone.
+    pub(super) fn flap(&self) {
+        self.hub.with(|world| {
+            world.disks[self.index].gone = false;
+            world.count(Fault::Flap);
+            world.cast.tell(|| format!("disk {} is back already", self.index));
+        });
     }
 
     /// Whether the member is gone.
@@ -558,6 +579,42 @@ mod tests {
         bench.written(1);
         bench.disk.poke(4095, &[8, 9]);
         assert_eq!(bench.disk.peek(4094, 4), [1, 8, 9, 1]);
+    }
+
+    #[test]
+    fn what_hung_completes_late() {
+        let bench = Bench::new(1);
+        bench.written(1);
+        bench.disk.inject(Fault::Hang);
+        let hanging = bench.disk.write(0, pieces(2, 1));
+        assert_eq!(bench.write(1, 3), Ok(BLOCK), "the next one");
+        assert!(!bench.hub.step() && all(&bench.disk.peek(0, BLOCK), 1));
+        bench.disk.complete_late();
+        assert_eq!(bench.wait(hanging), Some(Ok(BLOCK)));
+        assert!(all(&bench.disk.peek(0, BLOCK), 2));
+        assert_eq!(bench.hub.count(Fault::Late), 1);
+    }
+
+    #[test]
+    fn a_disk_that_froze_keeps_what_was_flushed_and_nothing_that_it_was_asked_later() {
+        let (mut pending, mut unflushed) = (0, 0);
+        for seed in 0..200 {
+            let bench = Bench::new(seed);
+            bench.write(0, 1).expect("written");
+            bench.flush().expect("flushed");
+            bench.write(1, 1).expect("written");
+            drop(bench.disk.write(2 * BLOCK_U64, pieces(1, 1)));
+            bench.disk.freeze();
+            let later = bench.disk.write(3 * BLOCK_U64, pieces(1, 1));
+            assert_eq!(bench.wait(later), None);
+            assert_eq!(bench.wait(bench.disk.flush()), None);
+            bench.hub.power_loss();
+            assert!(all(&bench.disk.peek(0, BLOCK), 1) && all(&bench.disk.peek(3 * BLOCK_U64, BLOCK), 0));
+            unflushed += u32::from(all(&bench.disk.peek(BLOCK_U64, BLOCK), 1));
+            pending += u32::from(all(&bench.disk.peek(2 * BLOCK_U64, BLOCK), 1));
+            assert_eq!((bench.write(3, 2), bench.flush()), (Ok(BLOCK), Ok(())), "with power again");
+        }
+        assert!((20..180).contains(&unflushed) && (10..150).contains(&pending), "{unflushed} {pending}");
     }
 
     #[test]

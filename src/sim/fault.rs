@@ -35,16 +35,24 @@ pub enum Fault {
     Slow,
     /// An operation completes only when the disk is un-hung (S3).
     Hang,
+    /// Operations that hung complete after all, when nobody counts on them any more.
+    Late,
     /// The member is gone: every operation fails (S4).
     Vanish,
+    /// The member is there again, as it was, and nobody told the engine (S5).
+    Flap,
     /// A member returned with content of an earlier time.
     Restored,
     /// Blocks changed at rest (R1, R2).
     Rot,
     /// The power of a disk failed.
     PowerLoss,
+    /// It did so before the others' did (P5).
+    Freeze,
     /// The process was killed.
     Kill,
+    /// The clock on the wall jumped, back or ahead (X1).
+    ClockJump,
     /// A block became, in a crash, a mix of what was written to it.
     Torn,
     /// A block lost, in a crash, something that had been written to it but not flushed.
@@ -53,7 +61,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, first those of operations.
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 26] = [
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::ReadError,
@@ -69,11 +77,15 @@ impl Fault {
         Fault::LyingFlush,
         Fault::Slow,
         Fault::Hang,
+        Fault::Late,
         Fault::Vanish,
+        Fault::Flap,
         Fault::Restored,
         Fault::Rot,
         Fault::PowerLoss,
+        Fault::Freeze,
         Fault::Kill,
+        Fault::ClockJump,
         Fault::Torn,
         Fault::Unflushed,
     ];
@@ -99,11 +111,15 @@ impl Fault {
             Fault::LyingFlush => "lying flush",
             Fault::Slow => "slow",
             Fault::Hang => "hang",
+            Fault::Late => "late",
             Fault::Vanish => "vanish",
+            Fault::Flap => "flap",
             Fault::Restored => "restored",
             Fault::Rot => "rot",
             Fault::PowerLoss => "power loss",
+            Fault::Freeze => "freeze",
             Fault::Kill => "kill",
+            Fault::ClockJump => "clock jump",
             Fault::Torn => "torn",
             Fault::Unflushed => "unflushed",
         }

@@ -15,6 +15,7 @@ use super::scars::Scars;
 use super::scenario::Mix;
 use super::script::{CallId, Caller, FaultId, Script};
 use super::upkeep::is_whole;
+use super::world::World;
 use crate::commit::{Config, CreateOptions, OpenOptions, Upkeep};
 use crate::device::Device;
 use crate::error::{self, Kind};
@@ -45,7 +46,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 48] = [
+pub const EVENTS: [&str; 52] = [
     "audited row",
     "short read",
     "short write",
@@ -62,11 +63,15 @@ pub const EVENTS: [&str; 48] = [
     "slow",
     "sound member damaged",
     "hang",
+    "late",
     "vanish",
+    "flap",
     "rot",
     "superblocks destroyed",
     "power loss",
+    "freeze",
     "kill",
+    "clock jump",
     "torn",
     "unflushed",
     "crash",
@@ -611,8 +616,15 @@ impl Run {
         }
         let events = (200 + self.rng.below(3000)) * if self.full { 3 } else { 1 };
         let strike = self.rng.below(events);
+        let mut flaps = self.flaps(events);
+        let late = self.rng.below(events);
         for at in 0..events {
             life.executor.run_until_stalled();
+            flaps.at(at);
+            if at == late {
+                self.complete_late();
+                self.hub.with(World::jump_clock);
+            }
             if at == strike {
                 self.strike(false);
                 if !self.is_honest && self.rng.chance(self.mix.scars, 12) {
@@ -690,8 +702,12 @@ impl Run {
         if life.shard.as_ref().is_some_and(|shard| shard.core().is_raising()) {
             self.count("crash while metadata is raised", 1);
         }
+        let loses_power = self.rng.chance(2, 3);
+        if loses_power && self.rng.chance(self.mix.freezes, 12) {
+            self.freeze_some(&life);
+        }
         drop(life);
-        if self.rng.chance(2, 3) {
+        if loses_power {
             self.hub.power_loss();
         } else {
             self.hub.kill();

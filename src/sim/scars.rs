@@ -3,13 +3,14 @@
 //! and nothing is lost.
 //!
 //! Until a scrub has healed them, scarred rows need the weak members to stay the same: no other member may become
-//! weak, and no column may move from a sound member to a weak one.
+//! weak, and no column may move from a sound member to a weak one; not by a crash either, after which it is where it
+//! was in the last checkpoint.
 
 use super::disk::Rot;
 use super::fault::Fault;
 use super::run::{Life, Run};
 use super::upkeep::slot_of;
-use crate::format::superblock::{ChunkAddress, MemberState};
+use crate::format::superblock::{ChunkAddress, JobKind, MemberState};
 use crate::format::tables::ColumnState;
 use crate::layout::Geometry;
 use crate::space::Segment;
@@ -35,6 +36,10 @@ impl Run {
                 Some((_, MemberState::Leaving)) => return,
                 _ => {}
             }
+        }
+        let is_moving = shard.core().stripes().pool.job(JobKind::Rebuild).is_some();
+        if is_moving || shard.core().progress().busy {
+            return;
         }
         let space = &shard.core().stripes().space;
         let settled: Vec<(SegmentId, Segment)> = space.with(|space| {

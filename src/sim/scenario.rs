@@ -38,6 +38,10 @@ pub(super) struct Mix {
     pub(super) vanishes: u64,
     /// Strikes on a member that destroy its superblocks, of 24.
     pub(super) beheads: u64,
+    /// Lives in which a weak member goes and comes, faster than anybody could act on it, of 24.
+    pub(super) flaps: u64,
+    /// Losses of power that strike some members before the others, of 12.
+    pub(super) freezes: u64,
     /// Lives in which members that are sound otherwise are damaged here and there, of 12.
     pub(super) scars: u64,
     /// Members that are gone and come back before an opening, of 12.
@@ -71,6 +75,8 @@ const STANDARD: Mix = Mix {
     operated: 4,
     vanishes: 3,
     beheads: 1,
+    flaps: 2,
+    freezes: 3,
     scars: 4,
     returns: 3,
     faults: LIES,
@@ -113,6 +119,8 @@ impl Scenario {
                 operated: 0,
                 vanishes: 0,
                 beheads: 0,
+                flaps: 0,
+                freezes: 6,
                 scars: 0,
                 faults: &[],
                 fatal: &[],
@@ -122,6 +130,7 @@ impl Scenario {
                 full: 1,
                 honest: 0,
                 vanishes: 0,
+                flaps: 0,
                 scars: 12,
                 per_million: 100_000,
                 fatal: &[],
@@ -138,7 +147,7 @@ impl Scenario {
                 ..STANDARD
             },
             Scenario::Members => {
-                Mix { full: 1, operated: 12, vanishes: 12, scars: 0, returns: 6, ..STANDARD }
+                Mix { full: 1, operated: 12, vanishes: 12, flaps: 12, scars: 0, returns: 6, ..STANDARD }
             }
             Scenario::Full => Mix { full: 12, ..STANDARD },
         }

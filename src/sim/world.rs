@@ -21,7 +21,7 @@ const SLOW_MAX: Duration = Duration::from_secs(10);
 /// The longest that any other takes beside those that complete before it.
 const LATENCY_MAX: Duration = Duration::from_micros(200);
 
-/// Seconds by which a clock may be wrong that lost its power.
+/// Seconds by which a clock may be wrong.
 const SKEW_MAX: u64 = 1 << 28;
 
 type Answer<T> = Completer<Result<T, DeviceError>>;
@@ -58,7 +58,7 @@ struct Operation {
     fails: bool,
     /// When it may complete, if it is not ready. `None`: not before the disk is un-hung.
     due: Option<Duration>,
-    /// The disk was gone at some moment since the submission.
+    /// The disk was gone, or frozen, at some moment since the submission.
     doomed: bool,
     request: Request,
 }
@@ -100,6 +100,8 @@ pub(super) struct Disk {
     pub(super) gone: bool,
     pub(super) full: bool,
     pub(super) hung: bool,
+    /// It lost its power before the others: nothing that it is asked from then on reaches it.
+    frozen: bool,
     /// Bytes that were read.
     pub(super) read: u64,
     /// Operations that were submitted.
@@ -122,7 +124,7 @@ impl Disk {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) now: Duration,
-    /// What the clock on the wall is ahead by: a loss of power may set it to anything.
+    /// What the clock on the wall is ahead by.
     pub(super) skew: u64,
     /// The chance, in a million steps, that a timer fires though operations are pending.
     pub(super) early_timers: u64,
@@ -168,6 +170,7 @@ impl World {
             gone: false,
             full: false,
             hung: false,
+            frozen: false,
             read: 0,
             submitted: BTreeMap::new(),
             nth: None,
@@ -197,9 +200,10 @@ impl World {
         let id = self.submitted;
         self.submitted += 1;
         self.trace.submitted(id, disk, &request);
-        let Disk { gone, hung, .. } = self.disks[disk];
+        let Disk { gone, hung, frozen, .. } = self.disks[disk];
         let fails = self.disks[disk].is_nth(request.op());
-        let mut operation = Operation { id, disk, fails, due: Some(self.now), doomed: gone, request };
+        let mut operation =
+            Operation { id, disk, fails, due: Some(self.now), doomed: gone || frozen, request };
         if gone {
             self.ready.push(operation);
             return;
@@ -275,11 +279,24 @@ impl World {
 
     /// Holds every operation of a disk back.
     pub(super) fn hang(&mut self, disk: usize) {
-        self.disks[disk].hung = true;
         self.count(Fault::Hang);
+        self.hold(disk);
+    }
+
+    fn hold(&mut self, disk: usize) {
+        self.disks[disk].hung = true;
         let (held, ready) = std::mem::take(&mut self.ready).into_iter().partition(|op| op.disk == disk);
         self.ready = ready;
         self.waiting.extend::<Vec<Operation>>(held);
+    }
+
+    /// The operations of a disk that hang complete after all.
+    pub(super) fn complete_late(&mut self, disk: usize) {
+        let now = self.now;
+        let hanging =
+            self.waiting.iter_mut().filter(|operation| operation.disk == disk && operation.due.is_none());
+        let count = hanging.map(|operation| operation.due = Some(now)).count();
+        (0..count).for_each(|_| self.count(Fault::Late));
     }
 
     /// Lets the operations of a disk go on that were held back; slow ones too.
@@ -298,11 +315,30 @@ impl World {
         self.release(disk);
         self.disks[disk].gone = true;
         let mut ready = std::mem::take(&mut self.ready);
-        for operation in ready.iter_mut().filter(|operation| operation.disk == disk && !operation.doomed) {
+        self.doom(disk, &mut ready);
+        self.ready = ready;
+    }
+
+    /// The power of a disk fails before the others': nothing completes any more, nothing else reaches it until all have
+    /// failed.
+    pub(super) fn freeze(&mut self, disk: usize) {
+        self.count(Fault::Freeze);
+        self.cast.tell(|| format!("disk {disk} loses its power before the others"));
+        self.hold(disk);
+        self.disks[disk].frozen = true;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        self.doom(disk, &mut waiting);
+        self.waiting = waiting;
+        self.lose_power(disk);
+    }
+
+    /// Ends a disk's operations, of which any part may have been stored.
+    fn doom(&mut self, disk: usize, operations: &mut [Operation]) {
+        for operation in operations.iter_mut().filter(|operation| operation.disk == disk && !operation.doomed)
+        {
             operation.doomed = true;
             self.interrupt(operation);
         }
-        self.ready = ready;
     }
 
     /// Whether `fault` strikes an operation at `offset` now: on purpose or by chance.
@@ -492,15 +528,24 @@ impl World {
         for operation in forgotten.iter().filter(|operation| !operation.doomed) {
             self.interrupt(operation);
         }
+        for disk in self.disks.iter_mut().filter(|disk| disk.frozen) {
+            (disk.hung, disk.frozen) = (false, false);
+        }
         if crash == Crash::Power {
             self.cast.tell(|| "the power fails".into());
-            self.skew = self.rng.below(SKEW_MAX);
+            self.jump_clock();
             (0..self.disks.len()).for_each(|disk| self.lose_power(disk));
         } else {
             self.cast.tell(|| "the process is killed".into());
             self.count(Fault::Kill);
         }
         forgotten
+    }
+
+    /// Sets the clock on the wall to anything.
+    pub(super) fn jump_clock(&mut self) {
+        self.skew = self.rng.below(SKEW_MAX);
+        self.count(Fault::ClockJump);
     }
 
     /// What a disk had not made durable may be lost.

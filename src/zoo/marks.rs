@@ -4,22 +4,10 @@
 //!
 //! Like a planted bug, what was reached is known to the thread that drives the engine.
 
-macro_rules! marks {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Something that must have happened.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-        pub enum Mark {
-            $($(#[$doc])* $name,)*
-        }
+listed! {
+    /// Something that must have happened.
+    Mark:
 
-        impl Mark {
-            /// All of them.
-            pub const ALL: &[Mark] = &[$(Mark::$name,)*];
-        }
-    };
-}
-
-marks! {
     // Members.
     /// A member in use failed, and is out of use.
     MemberEvicted,

@@ -7,20 +7,27 @@ use crate::error::Kind;
 use crate::layout::{ring_offsets, slot_offset};
 use crate::limits::{HISTORY_MAX, RING_SLOTS};
 use crate::sim::SimDisk;
+use crate::types::VolumeId;
 
 /// Where a superblock has its length, and its features.
 const LENGTH_AT: u64 = 20;
 const INCOMPAT_AT: u64 = 24;
 const RO_COMPAT_AT: u64 = 32;
 
-#[test]
-fn a_member_that_was_away_for_longer_than_epochs_are_remembered_is_one_of_the_array() {
+/// An array of 2+1 whose first life has flushed the first 40 blocks of a volume, with 1.
+fn written() -> (Scene, VolumeId) {
     let scene = Scene::new((2, 1), 32, &[80; 3]);
     let life = scene.open();
     let id = life.volume("mail", 64);
     life.write(id, 0, 40, 1);
     life.flush(id);
     life.kill();
+    (scene, id)
+}
+
+#[test]
+fn a_member_that_was_away_for_longer_than_epochs_are_remembered_is_one_of_the_array() {
+    let (scene, id) = written();
     scene.disks[0].vanish();
     for tag in 2..HISTORY_MAX as u64 + 5 {
         let life = scene.open();
@@ -39,12 +46,7 @@ fn a_member_that_was_away_for_longer_than_epochs_are_remembered_is_one_of_the_ar
 // than theirs and finished.
 #[test]
 fn an_unfinished_epoch_is_no_history_however_new_it_is() {
-    let scene = Scene::new((2, 1), 32, &[80; 3]);
-    let life = scene.open();
-    let id = life.volume("mail", 64);
-    life.write(id, 0, 40, 1);
-    life.flush(id);
-    life.kill();
+    let (scene, id) = written();
     for _ in 0..2 {
         let before = [1, 2].map(|disk| scene.disks[disk].snapshot());
         scene.open().kill();
@@ -78,12 +80,7 @@ fn with_feature(disk: &SimDisk, at: u64) {
 
 #[test]
 fn an_array_with_a_feature_that_this_version_can_only_read_is_only_read() {
-    let scene = Scene::new((2, 1), 32, &[80; 3]);
-    let life = scene.open();
-    let id = life.volume("mail", 64);
-    life.write(id, 0, 40, 1);
-    life.flush(id);
-    life.kill();
+    let (scene, id) = written();
     scene.disks.iter().for_each(|disk| with_feature(disk, RO_COMPAT_AT));
     let error = scene.try_open(false).map(drop).expect_err("not to be written");
     assert!(error.kind() == Kind::ReadOnly && error.to_string().contains("can only read"), "{error:?}");
@@ -92,12 +89,7 @@ fn an_array_with_a_feature_that_this_version_can_only_read_is_only_read() {
 
 #[test]
 fn a_member_that_only_a_later_version_can_read_is_left_alone_and_alone_is_refused() {
-    let scene = Scene::new((2, 1), 32, &[80; 3]);
-    let life = scene.open();
-    let id = life.volume("mail", 64);
-    life.write(id, 0, 40, 1);
-    life.flush(id);
-    life.kill();
+    let (scene, id) = written();
     with_feature(&scene.disks[2], INCOMPAT_AT);
     let life = scene.open();
     life.expect(id, 0, 40, 1);

@@ -15,6 +15,7 @@ use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Limits that are stated at open (rule 11).
@@ -181,6 +182,13 @@ impl Core {
     /// What the write buffer says of a block.
     pub(crate) fn buffered(&self, scheme: Scheme, volume: VolumeId, lba: Lba) -> Option<Buffered> {
         self.log.with(|log| log.get(scheme, volume, lba))
+    }
+
+    /// The first block of a range that is in memory, written and not in the tree yet.
+    pub(crate) fn first_in_memory(&self, scheme: Scheme, volume: VolumeId, range: Range<Lba>) -> Option<Lba> {
+        let buffered = self.log.with(|log| log.first_written(scheme, volume, range.clone()));
+        let mapped = self.catalog.with(|catalog| catalog.first_mapped(volume, range));
+        buffered.into_iter().chain(mapped).min()
     }
 
     /// A read may have made a suspect of a member: the writer evicts it.

@@ -9,6 +9,7 @@ use crate::types::{BLOCK_U64, Lba, Number, VolumeId};
 use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What the write buffer says of a block.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,6 +85,12 @@ impl Batch {
             Change::Resize { .. } => false,
         });
         trimmed.then_some(Buffered::Hole)
+    }
+
+    /// The first block that is written in a range of a volume.
+    pub fn first_written(&self, volume: VolumeId, range: Range<Lba>) -> Option<Lba> {
+        let mut blocks = self.blocks.range((volume, range.start)..(volume, range.end));
+        blocks.next().map(|((_, lba), _)| *lba)
     }
 
     /// The blocks in order of volume and address.

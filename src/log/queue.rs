@@ -12,6 +12,7 @@ use crate::types::{Lba, Number, Pointer, Scheme, SegmentId, Sequence, VolumeId};
 use crate::zoo::{Bug, Mark, planted, reach_if};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How far a batch has come.
@@ -191,6 +192,13 @@ impl Log {
         let mut states =
             std::iter::once(&stream.open).chain(sealed).filter_map(|batch| batch.get(volume, lba));
         if planted(Bug::OldestBuffered) { states.next_back() } else { states.next() }
+    }
+
+    /// The first block of a range that the buffer has bytes for.
+    pub fn first_written(&self, scheme: Scheme, volume: VolumeId, range: Range<Lba>) -> Option<Lba> {
+        let stream = self.streams.get(&scheme)?;
+        let batches = stream.queue.iter().map(|queued| queued.batch.as_ref()).chain([&stream.open]);
+        batches.filter_map(|batch| batch.first_written(volume, range.clone())).min()
     }
 
     /// The oldest sealed batch that nobody writes yet.

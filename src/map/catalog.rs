@@ -13,6 +13,7 @@ use crate::limits::{NAME_BYTES_MAX, TOMBSTONE_LAST, VOLUME_BLOCKS_MAX, VOLUMES_M
 use crate::types::{Lba, Number, Place, Pointer, Scheme, VolumeId};
 use crate::zoo::{Bug, planted};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A volume.
 #[derive(Clone, Debug)]
@@ -326,6 +327,12 @@ impl Catalog {
         let Some(volume) = self.volumes.get(&id) else { return Known::Hole };
         let trimmed = volume.tombstones.iter().filter(|stone| covers(stone, lba)).map(|stone| stone.number);
         Known::AskTree(trimmed.max().unwrap_or_default())
+    }
+
+    /// The first block of a range that the overlays have somewhere on the members.
+    pub fn first_mapped(&self, id: VolumeId, range: Range<Lba>) -> Option<Lba> {
+        let layers = [&self.active, &self.frozen].into_iter().filter_map(|overlay| overlay.layer(id));
+        layers.filter_map(|layer| layer.first_mapped(range.clone())).min()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::format::tables::Tombstone;
 use crate::types::{Lba, Number, Pointer, VolumeId};
 use crate::zoo::{Bug, planted};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A trim of at most this many blocks becomes as many holes; a longer one is kept as a range.
 pub(super) const TRIM_AS_HOLES: u64 = 512;
@@ -45,6 +46,12 @@ impl Layer {
     /// The long trims, oldest first.
     pub fn trims(&self) -> &[Tombstone] {
         &self.trims
+    }
+
+    /// The first block of a range that was written.
+    pub(super) fn first_mapped(&self, range: Range<Lba>) -> Option<Lba> {
+        let mut mapped = self.entries.range(range).filter(|(_, update)| update.pointer.is_some());
+        mapped.next().map(|(lba, _)| *lba)
     }
 
     /// How many leaves of the tree a merge can touch at most: a single block is in one, a longer run ends in

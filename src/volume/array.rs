@@ -499,6 +499,71 @@ mod tests {
     }
 
     #[test]
+    fn extents_tell_what_is_stored_wherever_it_is_on_its_way_to_the_map() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let array = array(folder.path());
+        let volume = array.create_volume("v", 1 << 40, None).expect("created");
+        let told = |offset: u64, len: u64| -> Vec<(u64, bool)> {
+            let extents = volume.extents(offset, len).expect("told");
+            extents.into_iter().map(|extent| (extent.bytes / 512, extent.is_hole)).collect()
+        };
+        let hole = |from: u64| (((1 << 40) - from) / 512, true);
+        assert_eq!(told(0, 1 << 40), [hole(0)]);
+        volume.write(1 << 30, vec![7; 2 * BLOCK]).expect("written");
+        volume.write(1 << 39, vec![7; 512]).expect("written");
+        volume.write(4 << 20, vec![7; 3 * BLOCK]).expect("written");
+        volume.trim((4 << 20) + BLOCK_U64, BLOCK_U64).expect("trimmed");
+        let expected = [
+            ((4 << 20) / 512, true),
+            (8, false),
+            (8, true),
+            (8, false),
+            (((1 << 30) - (4 << 20)) / 512 - 24, true),
+            (16, false),
+            (((1 << 39) - (1 << 30)) / 512 - 16, true),
+            (8, false),
+            hole((1 << 39) + BLOCK_U64),
+        ];
+        assert_eq!(told(0, 1 << 40), expected, "in the buffer");
+        volume.flush().expect("flushed");
+        assert_eq!(told(0, 1 << 40), expected, "in the overlay");
+        array.close().expect("closed");
+
+        let array = Array::open(folder.path(), &OpenOptions::default()).expect("opened");
+        let volume = array.volume("v").expect("found");
+        let told = |offset: u64, len: u64| -> Vec<(u64, bool)> {
+            let extents = volume.extents(offset, len).expect("told");
+            extents.into_iter().map(|extent| (extent.bytes / 512, extent.is_hole)).collect()
+        };
+        assert_eq!(told(0, 1 << 40), expected, "in the tree");
+        assert_eq!(told((4 << 20) + 512, 8 << 10), [(7, false), (8, true), (1, false)], "parts of blocks");
+        assert_eq!(told((4 << 20) + 512, 512), [(1, false)]);
+        assert_eq!(told(0, 0), []);
+        volume.trim(0, 1 << 35).expect("trimmed");
+        assert_eq!(told(0, (1 << 39) + 512), [((1 << 39) / 512, true), (1, false)], "under a trim");
+        let invalid = |offset, len| volume.extents(offset, len).map_err(|error| error.kind()).err();
+        for (offset, len) in [(100, 512), (512, 100), (1 << 40, 512), (u64::MAX - 511, 512)] {
+            assert_eq!(invalid(offset, len), Some(Kind::Invalid), "{len} at {offset}");
+        }
+    }
+
+    #[test]
+    fn a_call_tells_of_as_many_extents_as_it_has_time_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let array = array(folder.path());
+        let volume = array.create_volume("v", 1 << 40, None).expect("created");
+        (0..40u64).for_each(|i| volume.write(i << 30, vec![1; BLOCK]).expect("written"));
+        let (mut at, mut stored) = (0, 0);
+        while at < 1 << 40 {
+            let extents = volume.extents(at, (1 << 40) - at).expect("told");
+            assert!(extents.len() <= 40 && extents[0].bytes > 0);
+            stored += extents.iter().filter(|extent| !extent.is_hole).count();
+            at += extents.iter().map(|extent| extent.bytes).sum::<u64>();
+        }
+        assert_eq!((at, stored), (1 << 40, 40));
+    }
+
+    #[test]
     fn trim_resize_and_delete_do_what_they_say() {
         let folder = tempfile::tempdir().expect("a folder");
         let array = array(folder.path());

@@ -2,7 +2,7 @@
 
 use super::bytes::placed;
 use super::engine::{Engine, settle};
-use super::{Shard, VolumeInfo};
+use super::{Extent, Shard, VolumeInfo};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::Ticket;
 use crate::types::{BLOCK_U64, Scheme, VolumeId};
@@ -183,6 +183,30 @@ impl Volume {
             }
             Ok(())
         })
+    }
+
+    /// What the bytes from `offset` on are, stored or holes, without reading any of them: neighbours of different kinds,
+    /// which reach `len` bytes far, or less far where one call does not tell more; both are multiples of 512. Zeros
+    /// that were written are stored; what was never written, or trimmed, is a hole. What the map cannot tell because
+    /// it is damaged counts as stored.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a misaligned range or one outside the volume, [`Kind::NotFound`], [`Kind::Closed`].
+    pub fn extents(&self, offset: u64, len: u64) -> Result<Vec<Extent>> {
+        settle(self.engine.wait(self.start_extents(offset, len)))
+    }
+
+    /// [`Volume::extents`] as a future.
+    ///
+    /// # Errors
+    /// As [`Volume::extents`].
+    pub async fn extents_async(&self, offset: u64, len: u64) -> Result<Vec<Extent>> {
+        settle(self.start_extents(offset, len).await)
+    }
+
+    fn start_extents(&self, offset: u64, len: u64) -> Ticket<Result<Vec<Extent>>> {
+        let id = self.id;
+        self.engine.start(async move |shard: Shard| shard.extents(id, offset, len).await)
     }
 
     /// Makes everything durable that was accepted before this call, with full redundancy.

@@ -133,6 +133,24 @@ impl Shard {
         })
     }
 
+    /// Of each of these blocks, whether nothing is stored for it, so that it reads as zeros.
+    ///
+    /// # Errors
+    /// As [`Shard::read`], but for the blocks themselves, which are not read.
+    pub(super) async fn stored_nowhere(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Vec<bool>> {
+        loop {
+            let before = self.root(id);
+            match self.resolve(id, lba, blocks).await {
+                Ok((sources, _)) => {
+                    return Ok(sources.iter().map(|source| matches!(source, Source::Zeros)).collect());
+                }
+                // A checkpoint may have freed the pages of the tree meanwhile.
+                Err(_) if self.root(id) != before => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     async fn is_current(&self, id: VolumeId, lba: Lba, before: &[Source], root: Option<Root>) -> bool {
         match self.resolve(id, lba, before.len() as u64).await {
             Ok((now, _)) => before.iter().zip(&now).all(|pair| match pair {

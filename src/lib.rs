@@ -26,6 +26,7 @@
 //! | [`commit`] | the order: data, then records, then roots |
 //! | [`maintain`] | rebuild |
 //! | [`volume`] | what a user holds |
+//! | [`frontend`] | volumes for others, behind features: `nbd` |
 //! | [`sim`] | the other world: simulated members, faults, crashes, oracle |
 //! | [`zoo`] | bugs that are planted to measure the simulator |
 //!
@@ -37,6 +38,7 @@ pub mod commit;
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod frontend;
 pub mod layout;
 pub mod limits;
 pub mod log;

@@ -398,9 +398,15 @@ const MATRIX: &[Fault] = &[
     Fault {
         id: "F33",
         what: "a hostile client on the network",
-        seen: "",
-        proofs: &[],
-        gap: "there is no server yet",
+        seen: "it is cut off; whoever else is connected notices nothing",
+        proofs: &[
+            Test("tests/nbd.rs", "clients_that_vanish_are_no_event"),
+            Test("tests/nbd.rs", "hostile_bytes_end_their_connection_and_no_other"),
+            Test("tests/nbd.rs", "slow_clients_are_cut_off_and_idle_ones_are_not"),
+            Test("tests/nbd.rs", "who_does_not_take_its_replies_is_cut_off_and_blocks_nobody"),
+            Run("tools/check --all"),
+        ],
+        gap: "",
     },
     Fault {
         id: "F34",

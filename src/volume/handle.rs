@@ -185,10 +185,10 @@ impl Volume {
         })
     }
 
-    /// What the bytes from `offset` on are, stored or holes, without reading any of them: neighbours of different kinds,
-    /// which reach `len` bytes far, or less far where one call does not tell more; both are multiples of 512. Zeros
-    /// that were written are stored; what was never written, or trimmed, is a hole. What the map cannot tell because
-    /// it is damaged counts as stored.
+    /// What the bytes from `offset` on are, stored or holes, without reading any of them: neighbours of different
+    /// kinds, which reach `len` bytes far, or less far where one call does not tell more; both are multiples of 512.
+    /// Zeros that were written are stored; what was never written, or trimmed, is a hole. What the map cannot tell
+    /// because it is damaged counts as stored.
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a misaligned range or one outside the volume, [`Kind::NotFound`], [`Kind::Closed`].

@@ -4,6 +4,7 @@ use crate::endure::Endure;
 use crate::names::{SchemeName, VolumeName, parse_limit, parse_seconds, parse_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paritas::frontend::nbd::server::Address;
 use paritas::sim::Scenario;
 use paritas::volume::inject::{Span, parse_chance, parse_delay};
 use std::path::PathBuf;
@@ -53,6 +54,11 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Measure the engine beside plain I/O on the same files
     Bench(Bench),
+    /// Serve volumes to clients of the Network Block Device protocol, until SIGTERM or SIGINT
+    ///
+    /// Says where each volume is as soon as clients may come. Sockets that a service manager hands over (LISTEN_FDS)
+    /// are used as well. An array that lacks members is served, and rebuilt meanwhile if they are there again.
+    Serve(Serve),
     /// Rebuild lost metadata from the log alone, also when every superblock of every member is gone
     Salvage(Status),
     /// Show on temporary disk files what the engine does, and verify every step
@@ -282,6 +288,44 @@ pub(crate) struct Bench {
     /// Measure only the rows with this in their names
     #[arg(long, value_name = "PART")]
     pub(crate) only: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Where clients come to; may be given several times [default: unix:/run/paritas/NAME.sock for root, else
+    /// unix:$XDG_RUNTIME_DIR/paritas/NAME.sock; none where sockets are handed over]
+    #[arg(long, value_name = "unix:PATH|HOST:PORT")]
+    pub(crate) listen: Vec<Address>,
+    /// Serve this volume; may be given several times [default: all volumes]
+    #[arg(long, value_name = "VOL")]
+    pub(crate) export: Vec<String>,
+    /// Let nobody write, and write nothing to the members, not even what is healed
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// The server's certificate and those that lead to its authority's, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Let in only clients with a certificate that one of those in this file has signed
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_clients: Option<PathBuf>,
+    /// Whether clients encrypt [default: required with a certificate, else off]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) tls: Option<TlsWhen>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum TlsWhen {
+    /// Nobody does
+    Off,
+    /// Who likes to
+    Optional,
+    /// Everybody must
+    Required,
 }
 
 #[derive(Args)]

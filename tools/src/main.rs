@@ -18,6 +18,7 @@ mod pieces;
 mod progress;
 mod rot;
 mod salvage;
+mod serve;
 mod session;
 mod sim;
 mod status;
@@ -59,6 +60,7 @@ fn run(command: Command, json: bool) -> Result<Report, Failure> {
         Command::Inject(args) => inject::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Serve(args) => serve::run(&args, json),
         Command::Salvage(args) => salvage::run(&args),
         Command::Demo(args) => demo::run(&args, json),
         Command::Sim(args) => sim::command(&args),

@@ -115,7 +115,7 @@ fn kind_name(kind: Kind) -> &'static str {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) exit: Exit,
-    /// For programs.
+    /// For programs; nothing when null.
     pub(crate) json: Value,
     /// For people; nothing when empty.
     pub(crate) text: String,
@@ -125,13 +125,22 @@ impl Report {
     pub(crate) fn done(json: Value, text: impl Into<String>) -> Report {
         Report { exit: Exit::Done, json, text: text.into() }
     }
+
+    /// All was said before.
+    pub(crate) fn silent() -> Report {
+        Report::done(Value::Null, "")
+    }
 }
 
 /// Prints what came of a command.
 pub(crate) fn deliver(answer: Result<Report, Failure>, json: bool) -> Exit {
     match answer {
         Ok(Report { exit, json: document, text }) => {
-            let written = if json { print(&format!("{document:#}")) } else { print(text.trim_end()) };
+            let written = match json {
+                true if document.is_null() => Ok(()),
+                true => print(&format!("{document:#}")),
+                false => print(text.trim_end()),
+            };
             match written {
                 Ok(()) => exit,
                 Err(error) => {
@@ -154,7 +163,7 @@ fn error_document(kind: &str, message: &str) -> String {
     format!("{:#}", json!({ "error": { "kind": kind, "message": message } }))
 }
 
-fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !text.is_empty() {
         writeln!(out, "{text}")?;

@@ -37,6 +37,13 @@ pub(crate) fn open_to_read(args: &VolumeArgs) -> Result<Array, Failure> {
     opened.map_err(|error| Failure::opening(&error))
 }
 
+/// Opens the array to serve it: what it needs is done in the background.
+pub(crate) fn open_to_serve(args: &Status, read_only: bool) -> Result<Array, Failure> {
+    let name = args.choice.name.as_deref();
+    let upkeep = if read_only { Upkeep::Nothing } else { Upkeep::Background };
+    open_as(&args.array, name, read_only, upkeep).map_err(|error| Failure::opening(&error))
+}
+
 /// Closes the array, and says on stderr what was injected into it meanwhile.
 pub(crate) fn close(array: &Array) -> Result<(), Error> {
     let closed = array.close();

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - Operations that were submitted complete, also if the device is dropped; the claim lasts until then. The blocking
-//!   kind waits for that when it is dropped; for the other, the end of the ring's driver does.
-//! - At most `QUEUE_MAX` operations wait for the thread of the blocking kind; whoever submits more waits too.
+//!   kind waits for that when it is dropped, for a limited time; for the other, the end of the ring's driver does.
+//! - Whoever submits never waits: on the thread that submits, others wait for other members. What waits in the queue
+//!   of a member that hangs is bounded as in a ring's lane.
 
 use super::open::{CLAIM_WAIT, Claimed, claim};
 use super::ring::{Lane, Ring};
@@ -14,11 +15,14 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-/// Operations that wait for one device's thread.
-const QUEUE_MAX: usize = 256;
+/// How long who drops a device of the blocking kind waits for its operations, and for those of one that was only read.
+/// Then its thread keeps memory and claim until they end.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_FOR_READS: Duration = Duration::from_millis(100);
 
 /// Which way the operations of a device go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +46,10 @@ enum Way {
 }
 
 struct Worker {
-    queue: SyncSender<Operation>,
+    queue: Sender<Operation>,
     thread: JoinHandle<()>,
+    /// Disconnected when the thread has nothing more to do.
+    ended: Receiver<()>,
 }
 
 pub(super) type Answer<T> = Completer<Result<T, DeviceError>>;
@@ -150,11 +156,16 @@ impl Device for FileDevice {
 impl Drop for FileDevice {
     fn drop(&mut self) {
         if let Way::Blocking(worker) = &mut self.way
-            && let Some(Worker { queue, thread }) = worker.get_mut().take()
+            && let Some(Worker { queue, thread, ended }) = worker.get_mut().take()
         {
             drop(queue);
             // An answer may drop the last handle on the device's own thread; it then ends by itself.
-            if thread.thread().id() != thread::current().id() {
+            let is_other = thread.thread().id() != thread::current().id();
+            let patience = match self.claimed.mode {
+                OpenMode::ReadOnly => PATIENCE_FOR_READS,
+                OpenMode::ReadWrite => PATIENCE,
+            };
+            if is_other && ended.recv_timeout(patience) != Err(RecvTimeoutError::Timeout) {
                 // Whoever waited for an operation that panicked has been told.
                 let _panicked = thread.join().is_err();
             }
@@ -164,11 +175,15 @@ impl Drop for FileDevice {
 
 impl Worker {
     fn start(claimed: &Claimed) -> io::Result<Worker> {
-        let (queue, operations) = sync_channel(QUEUE_MAX);
+        let (queue, operations) = channel();
+        let (ending, ended) = channel();
         let file = claimed.file.clone();
-        let run = move || blocking::run(&file, &operations);
+        let run = move || {
+            let _ending: Sender<()> = ending;
+            blocking::run(&file, &operations);
+        };
         let thread = thread::Builder::new().name("paritas-io".into()).spawn(run)?;
-        Ok(Worker { queue, thread })
+        Ok(Worker { queue, thread, ended })
     }
 }
 

@@ -66,7 +66,7 @@
 //! # }
 //! ```
 
-use super::discover::discover;
+use super::discover::{Patience, discover};
 use super::engine::{Engine, Home, closed, settle, start};
 use super::handle::{Volume, whole_blocks};
 use super::make::{CreateOptions, Prepared, prepare};
@@ -404,7 +404,7 @@ fn open(
     let (place, options) = (place.to_owned(), options.clone());
     driver.spawn_ticket(async move {
         let OpenOptions { read_only, upkeep, name, write_buffer, map_cache, deadline } = options;
-        let mut found = discover(&place, name.as_deref()).await?;
+        let mut found = discover(&place, name.as_deref(), Patience::new(&env, deadline)).await?;
         found.check_faults()?;
         let in_use = found.in_use();
         let members = match read_only {

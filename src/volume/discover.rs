@@ -5,11 +5,13 @@
 //! is the original of a copy: then the copy stands alone, lest the two be mixed.
 
 use crate::device::inject::{Fault, sidecar};
-use crate::device::{Device, FileDevice, OpenMode, Ring, open};
+use crate::commit::Config;
+use crate::device::{Deadline, Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, Superblock};
 use crate::limits::{PATH_BYTES_MAX, RING_BYTES};
 use crate::pool::{Candidate, Election, Found, elect, read_rings, recognise};
+use crate::runtime::{Clock, Env};
 use crate::types::{Slot, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
@@ -17,6 +19,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The identity of a file or device, whatever its names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,6 +101,25 @@ fn folder_of(place: &Path) -> &Path {
     if place.is_dir() { place } else { place.parent().unwrap_or(place) }
 }
 
+/// How long who looks at a file or device waits for one operation. What does not answer is left alone: nobody may have
+/// to wait for a member that hangs.
+pub(super) struct Patience {
+    clock: Arc<dyn Clock>,
+    limit: Duration,
+}
+
+impl Patience {
+    /// As much as members have.
+    pub(super) fn new(env: &Env, limit: Duration) -> Patience {
+        Patience { clock: env.clock.clone(), limit }
+    }
+
+    /// As much as members have where nothing else is said.
+    pub(super) fn usual(env: &Env) -> Patience {
+        Patience::new(env, Config::default().deadline)
+    }
+}
+
 /// The members found of one array.
 pub(super) struct Discovery {
     /// The array.
@@ -126,12 +148,12 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn new(path: &Path, device: FileDevice, found: Found) -> Seen {
+    fn new(path: &Path, device: Arc<FileDevice>, found: Found) -> Seen {
         let faults = sidecar::load(path, device.len()).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => Error::new(Kind::Refused, error.to_string()),
             _ => Error::io(error.to_string()),
         });
-        Seen { path: path.into(), device: Arc::new(device), faults, found }
+        Seen { path: path.into(), device, faults, found }
     }
 
     /// What strikes it on purpose.
@@ -156,9 +178,15 @@ impl Seen {
 /// # Errors
 /// [`Kind::NotFound`] when there is none, [`Kind::Refused`] for several, two histories of one, or a future
 /// format; [`Kind::Io`] when the directory cannot be read.
-pub(super) async fn discover(place: &Path, name: Option<&str>) -> Result<Discovery> {
+pub(super) async fn discover(place: &Path, name: Option<&str>, patience: Patience) -> Result<Discovery> {
     let place = absolute(place)?;
-    let mut scan = Scan::default();
+    let mut scan = Scan {
+        patience,
+        looked_at: BTreeSet::new(),
+        seen: Vec::new(),
+        strangers: Vec::new(),
+        notes: Vec::new(),
+    };
     let array = if place.is_dir() {
         scan.folder(&place).await?;
         scan.only_array(&place, name)?
@@ -181,10 +209,12 @@ struct Stranger {
     path: PathBuf,
     /// What it is instead of a member.
     what: String,
+    /// It answers: it may be a member all the same.
+    is_readable: bool,
 }
 
-#[derive(Default)]
 struct Scan {
+    patience: Patience,
     looked_at: BTreeSet<FileId>,
     seen: Vec<Seen>,
     /// What is no member of any array.
@@ -216,12 +246,14 @@ impl Scan {
         if !self.looked_at.insert(id) {
             return;
         }
-        match look(path).await {
+        match look(path, &self.patience).await {
             Ok(Ok(seen)) => self.seen.push(seen),
-            Ok(Err(what)) => self.strangers.push(Stranger { path: path.into(), what }),
+            Ok(Err(what)) => self.strangers.push(Stranger { path: path.into(), what, is_readable: true }),
             Err(error) => {
                 let what = format!("cannot be read: {error}");
-                self.strangers.push(Stranger { path: path.into(), what });
+                // One that fails is asked once more, for its chunks; one that hangs is not.
+                let is_readable = error.kind() != io::ErrorKind::TimedOut;
+                self.strangers.push(Stranger { path: path.into(), what, is_readable });
             }
         }
     }
@@ -336,7 +368,7 @@ impl Scan {
             members.into_iter().map(|index| index.and_then(|index| all[index].take())).collect();
         let recognised = recognise_members(&newest, &mut members, &strangers).await;
         let is_member = |path: &Path| members.iter().flatten().any(|seen| seen.path == path);
-        for Stranger { path, what } in strangers.iter().filter(|stranger| !is_member(&stranger.path)) {
+        for Stranger { path, what, .. } in strangers.iter().filter(|stranger| !is_member(&stranger.path)) {
             notes.push(format!("{} {what}; left alone", path.display()));
         }
         let mut gone = Vec::new();
@@ -385,7 +417,7 @@ async fn recognise_members(
     };
     let missing = (0..members.len()).filter(|slot| is_missing(*slot, members)).count();
     let mut claims: BTreeMap<Slot, Vec<(u8, Seen)>> = BTreeMap::new();
-    for stranger in strangers.iter().filter(|_| missing > 0) {
+    for stranger in strangers.iter().filter(|stranger| missing > 0 && stranger.is_readable) {
         let Ok(device) = FileDevice::open(&stranger.path, OpenMode::ReadOnly) else { continue };
         let Some(slot) = recognise(&device, newest).await else { continue };
         let record = Path::new(&newest.members[usize::from(slot.0)].path);
@@ -395,7 +427,7 @@ async fn recognise_members(
             (false, false) if missing == 1 => 2,
             (false, false) => continue,
         };
-        let seen = Seen::new(&stranger.path, device, Found::default());
+        let seen = Seen::new(&stranger.path, Arc::new(device), Found::default());
         claims.entry(slot).or_default().push((rank, seen));
     }
     let mut recognised = BTreeSet::new();
@@ -411,9 +443,13 @@ async fn recognise_members(
 }
 
 /// What a path holds: superblocks, or else a few words that say what it is.
-async fn look(path: &Path) -> io::Result<std::result::Result<Seen, String>> {
-    let device = FileDevice::open(path, OpenMode::ReadOnly)?;
-    let found = read_rings(&device).await;
+async fn look(path: &Path, patience: &Patience) -> io::Result<std::result::Result<Seen, String>> {
+    let device = Arc::new(FileDevice::open(path, OpenMode::ReadOnly)?);
+    let in_time = Deadline::new(device.clone(), patience.clock.clone(), patience.limit);
+    let found = read_rings(&in_time).await;
+    if found.is_silent {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+    }
     if found.copies.is_empty() && found.refused.is_none() {
         let blank = is_blank(&File::open(path)?, device.len())?;
         return Ok(Err(if blank { "is blank" } else { "is no member of an array" }.into()));

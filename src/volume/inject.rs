@@ -37,7 +37,7 @@
 
 use super::Shard;
 use super::array::Array;
-use super::discover::{Discovery, discover};
+use super::discover::{Discovery, Patience, discover};
 use super::engine::{settle, start};
 use super::members::find;
 use super::status::{InjectedFault, Present};
@@ -200,7 +200,7 @@ fn look(place: &Path, name: Option<&str>) -> Result<Place> {
     let (driver, _ring, env) = start()?;
     let (place, name) = (place.to_owned(), name.map(str::to_owned));
     let looked = driver.spawn_ticket(async move {
-        let found = discover(&place, name.as_deref()).await?;
+        let found = discover(&place, name.as_deref(), Patience::usual(&env)).await?;
         let present = Present::of(&found, &env);
         Ok(Place { found, present })
     });

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::array::Array;
-use super::discover::{absolute, candidates, discover, name_of_folder, recorded};
+use super::discover::{Patience, absolute, candidates, discover, name_of_folder, recorded};
 use super::engine::{settle, start};
 use crate::commit::{self, OpenOptions};
 use crate::device::inject::sidecar;
@@ -86,7 +86,7 @@ async fn salvage(env: Env, ring: Option<Ring>, place: &Path, name: Option<&str>)
 
 /// Whether the array opens, and all its metadata is there.
 async fn check(env: &Env, place: &Path, name: Option<&str>) -> Result<()> {
-    let found = discover(place, name).await?;
+    let found = discover(place, name, Patience::usual(env)).await?;
     let options = OpenOptions { read_only: true, array: Some(found.array), ..OpenOptions::default() };
     let readers = found.readers().into_iter().map(|(_, reader)| reader).collect();
     let (shard, _) = Shard::open(env.clone(), readers, options).await?;

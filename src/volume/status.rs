@@ -1,7 +1,7 @@
 //! How an array is: what `status` tells, of an open one or of one that is only looked at.
 
 use super::Shard;
-use super::discover::{Discovery, Seen, discover};
+use super::discover::{Discovery, Patience, Seen, discover};
 use crate::commit::{Core, OpenOptions};
 use crate::device::Device;
 use crate::device::inject::{Fault, Injection, Injector};
@@ -237,7 +237,7 @@ async fn look(env: Env, place: &Path, name: Option<&str>) -> Result<Status> {
     let mut before = None;
     let mut best: Option<Status> = None;
     for looks in 1.. {
-        let found = discover(place, name).await?;
+        let found = discover(place, name, Patience::usual(&env)).await?;
         found.check_faults()?;
         let commit = (found.newest.epoch, found.newest.commit);
         let options = OpenOptions { read_only: true, array: Some(found.array), ..OpenOptions::default() };

@@ -29,11 +29,16 @@ use clap::error::ErrorKind;
 use cli::{Cli, Command};
 use outcome::{Failure, Report};
 use serde_json::json;
+use signal_hook::consts::SIGXFSZ;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
     let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
     outcome::report_panics(wants_json);
+    // A write beyond a limit of the process kills it, unless somebody listens; then it fails, as that of any member
+    // that is full. A system that does not let us listen may kill us.
+    let _deaf = signal_hook::flag::register(SIGXFSZ, Arc::default()).is_err();
     let answer = match Cli::try_parse() {
         Ok(cli) => run(cli.command, cli.json),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

@@ -1,4 +1,4 @@
-//! The system has no more to give: memory, threads, open files.
+//! The system has no more to give: memory, threads, open files, room in a file.
 //!
 //! A child opens an array, writes and flushes, under a limit that strikes somewhere on its way. It may be refused, and
 //! then says why; it may end in an abort where memory is short, for Rust does; it never hangs and never panics.
@@ -91,6 +91,7 @@ fn child() {
     };
     match what {
         "files" => lower(Resource::Nofile, value),
+        "size" => lower(Resource::Fsize, value),
         "memory" => {
             let pages = std::fs::read_to_string("/proc/self/statm").expect("readable");
             let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
@@ -207,6 +208,7 @@ fn read(volume: &Volume, at: usize) -> Vec<u8> {
 }
 
 const SIGABRT: i32 = 6;
+const SIGXFSZ: i32 = 25;
 
 #[test]
 fn whichever_request_for_memory_fails_nothing_flushed_is_lost() {
@@ -257,4 +259,71 @@ fn with_too_little_address_space_for_its_threads_it_says_so() {
         }
     }
     assert!(refused > 0, "{refused} refused, {done} done");
+}
+
+/// Members of which two are larger than a file may grow, under that limit.
+struct Limited {
+    folder: tempfile::TempDir,
+}
+
+impl Limited {
+    const LIMIT: u64 = 80 << 20;
+
+    fn new() -> Limited {
+        let limited = Limited { folder: tempfile::tempdir().expect("a folder") };
+        let members: Vec<String> = (0..6).map(|i| limited.path(&format!("array/m{i}"))).collect();
+        std::fs::create_dir(limited.path("array")).expect("made");
+        for (member, mib) in members.iter().zip([64, 64, 96, 64, 96, 64]) {
+            std::fs::File::create(member).and_then(|file| file.set_len(mib << 20)).expect("made");
+        }
+        let mut args = vec!["mkfs", "--scheme", "4+2"];
+        args.extend(members.iter().map(String::as_str));
+        limited.run(None, 0, &args);
+        limited
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().expect("UTF-8").into()
+    }
+
+    /// Runs the command, which must end with `code`. Returns all that it said.
+    #[track_caller]
+    fn run(&self, limit: Option<u64>, code: i32, args: &[&str]) -> String {
+        let limit = limit.map_or("unlimited".to_owned(), |bytes| (bytes >> 10).to_string());
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -f \"$0\"; exec \"$@\"", &limit, env!("CARGO_BIN_EXE_paritas")]);
+        let output = command.args(args).stdin(Stdio::null()).output().expect("bash runs");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+}
+
+#[test]
+fn a_file_that_may_grow_no_further_is_a_member_that_takes_no_writes() {
+    let limited = Limited::new();
+    let data = content(1).repeat(20);
+    std::fs::write(limited.path("data"), &data).expect("written");
+    let (array, volume, other) = (limited.path("array"), limited.path("array:v"), limited.path("array:w"));
+    let file = limited.path("data");
+    // Two members cannot be written to their ends: the others go on without them.
+    limited.run(Some(Limited::LIMIT), 0, &["import", &file, &volume]);
+    let status = limited.run(None, 1, &["status", &array]);
+    assert_eq!(status.matches(" out ").count(), 2, "{status}");
+    // None can.
+    let said = limited.run(Some(8 << 20), 74, &["import", &file, &other]);
+    assert!(said.contains("room") || said.contains("space") || said.contains("large"), "{said}");
+    limited.run(None, 0, &["rebuild", &array]);
+    limited.run(None, 0, &["export", &volume, &limited.path("back")]);
+    assert!(std::fs::read(limited.path("back")).expect("exported") == data);
+    limited.run(None, 0, &["scrub", &array]);
+    limited.run(None, 0, &["status", &array]);
+}
+
+#[test]
+fn a_program_that_does_not_listen_is_killed_by_the_limit_and_loses_nothing_flushed() {
+    let mut bench = Bench::new();
+    for size in [8 << 20, 48 << 20, (64 << 20) - 4096] {
+        let (said, status) = bench.child(&format!("size={size}"));
+        assert!(status.success() || status.signal() == Some(SIGXFSZ), "{size}: {status}: {said}");
+    }
 }

@@ -1,10 +1,13 @@
 //! An array whose members may fail, and what its volume must hold.
 
-use crate::common::{expect, paritas};
+use crate::common::{command, expect, paritas};
 use crate::history::{History, Model};
-use crate::load::{Answer, Life, VOLUME};
+use crate::load::{Answer, Life, PATIENCE, VOLUME};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
 /// Bytes of a member, and of the volume.
@@ -81,7 +84,7 @@ impl Array {
     /// As a command reads it that opens the array anew.
     #[track_caller]
     pub(crate) fn verify_by_export(&mut self) {
-        let found = self.recover(self.known);
+        let found = self.recover(self.last);
         assert_eq!(found, self.last, "steps that were taken");
     }
 
@@ -118,6 +121,25 @@ impl Array {
     #[track_caller]
     pub(crate) fn status(&self, code: i32) -> Value {
         expect(code, &["status", &text(&self.place), "--json"]).json()
+    }
+
+    /// What `status` says while a member hangs. A process that waits for the kernel cannot end: so the member is released
+    /// when all is said.
+    #[track_caller]
+    pub(crate) fn status_of_hanging(&self, release: impl FnOnce()) -> Value {
+        let mut command = command(&["status", &text(&self.place), "--json"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
+        let mut out = child.stdout.take().expect("piped");
+        let (send, said) = channel();
+        thread::spawn(move || {
+            let mut reader = serde_json::Deserializer::from_reader(&mut out).into_iter::<Value>();
+            // The test has given up.
+            let _unheard = send.send(reader.next()).is_err();
+        });
+        let status = said.recv_timeout(PATIENCE);
+        release();
+        child.wait().expect("ended");
+        status.expect("it hangs").expect("it says something").expect("JSON")
     }
 
     #[track_caller]

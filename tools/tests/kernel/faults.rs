@@ -277,3 +277,43 @@ fn a_member_that_hangs_is_evicted_and_nobody_waits_for_it() {
     hang(Way::Ring, &[1, 4]);
     hang(Way::Blocking, &[0]);
 }
+
+/// As many reads at once as a member that hangs was never asked for: nobody else may wait for it meanwhile.
+#[test]
+#[ignore = "needs root and FUSE: tests/kernel"]
+fn readers_do_not_wait_for_a_member_that_hangs_however_many_they_are() {
+    for way in [Way::Ring, Way::Blocking] {
+        let mut bench = Bench::new(way);
+        let (mut life, opened) = bench.array.try_open(Duration::from_secs(2));
+        opened.expect("opened");
+        bench.array.steps(&mut life, 200);
+        bench.set(&[0, 1], &Faults { hangs: true, ..Faults::default() });
+        life.ask("burst 6000").expect("read");
+        life.ask("close").expect("closed");
+        bench.release(&[0, 1]);
+        Life::end(life);
+        bench.array.run(0, "rebuild", &[]);
+        bench.array.is_whole();
+    }
+}
+
+/// Whoever looks at an array has no more patience than it has itself.
+#[test]
+#[ignore = "needs root and FUSE: tests/kernel"]
+fn commands_do_not_wait_for_ever_for_a_member_that_hangs() {
+    let mut bench = Bench::new(Way::Ring);
+    let mut life = bench.array.open();
+    bench.array.steps(&mut life, 40);
+    life.close();
+    bench.set(&[2], &Faults { hangs: true, ..Faults::default() });
+    let (mut life, opened) = bench.array.try_open(Duration::from_secs(2));
+    opened.expect("opened without it");
+    bench.array.steps(&mut life, 20);
+    bench.array.verify(&mut life);
+    life.ask("close").expect("closed");
+    let status = bench.array.status_of_hanging(|| bench.disks[2].release());
+    assert_eq!(status["members"][2]["state"], "missing", "{status}");
+    Life::end(life);
+    bench.array.run(0, "rebuild", &[]);
+    bench.array.is_whole();
+}

@@ -5,17 +5,20 @@
 //! | --- | --- |
 //! | `steps FROM TO` | takes these steps of the volume's history, and flushes at the end |
 //! | `read FILE` | writes what the volume holds into a file |
+//! | `burst COUNT` | so many reads at once |
 //! | `status`, `scrub`, `close` | what they say |
 //!
 //! The answer begins with `> `, and then with `ok`, or with `error` and its kind.
 
 use crate::history::{Flush, History, SECTOR, Verb};
 use paritas::error::{Error, Result};
+use paritas::types::{BLOCK, BLOCK_U64};
 use paritas::volume::{Array, OpenOptions, Volume};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -63,6 +66,7 @@ fn obey(order: &str, array: &Array, volume: &Volume) -> Result<String> {
     match words[..] {
         ["steps", from, to] => steps(volume, from.parse().expect("a number"), to.parse().expect("a number")),
         ["read", file] => read(volume, Path::new(file)),
+        ["burst", count] => burst(volume, count.parse().expect("a number")),
         ["status"] => {
             let status = array.status()?;
             Ok(format!("{:?} {:?}", status.state, status.work))
@@ -103,6 +107,27 @@ fn read(volume: &Volume, file: &Path) -> Result<String> {
     for offset in (0..size).step_by(1 << 20) {
         let len = usize::try_from((size - offset).min(LONGEST)).expect("at most 1 MiB");
         file.write_all(&volume.read(offset, len)?).map_err(failed)?;
+    }
+    Ok(String::new())
+}
+
+/// Reads blocks all over the volume, all at once.
+fn burst(volume: &Volume, count: u64) -> Result<String> {
+    let blocks = volume.size()? / BLOCK_U64;
+    let read = |i: u64| Box::pin(volume.read_async(i * 7919 % blocks * BLOCK_U64, BLOCK));
+    let mut reads: Vec<_> = (0..count).map(read).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    while !reads.is_empty() {
+        let mut failed = None;
+        reads.retain_mut(|read| match read.as_mut().poll(&mut context) {
+            Poll::Ready(Err(error)) => {
+                failed = Some(error);
+                false
+            }
+            polled => polled.is_pending(),
+        });
+        failed.map_or(Ok(()), Err)?;
+        thread::sleep(Duration::from_millis(1));
     }
     Ok(String::new())
 }

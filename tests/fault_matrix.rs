@@ -97,6 +97,7 @@ const MATRIX: &[Fault] = &[
                 "tests/format_golden.rs",
                 "every_flipped_bit_of_superblock_header_and_description_is_noticed",
             ),
+            Test("tools/tests/kernel/faults.rs", "what_rots_is_reconstructed_charged_and_healed"),
         ],
         gap: "",
     },
@@ -153,6 +154,10 @@ const MATRIX: &[Fault] = &[
                 "src/sim/exhaust/operations.rs",
                 "what_cannot_be_read_or_written_at_an_opening_or_a_replacement_changes_nothing_for_good",
             ),
+            Test(
+                "tools/tests/kernel/faults.rs",
+                "what_cannot_be_read_is_reconstructed_charged_and_rewritten",
+            ),
         ],
         gap: "a last record whose only header left is in a bad sector is taken for a free chunk",
     },
@@ -167,7 +172,14 @@ const MATRIX: &[Fault] = &[
         id: "F12",
         what: "a write that lands elsewhere",
         seen: "exact data at both places; healed",
-        proofs: &[Seeds("misdirected write"), Run("paritas sim --every-block")],
+        proofs: &[
+            Seeds("misdirected write"),
+            Run("paritas sim --every-block"),
+            Test(
+                "tools/tests/kernel/faults.rs",
+                "writes_that_are_lost_or_land_elsewhere_are_noticed_and_healed",
+            ),
+        ],
         gap: "",
     },
     Fault {
@@ -181,7 +193,15 @@ const MATRIX: &[Fault] = &[
         id: "F14",
         what: "a write or a flush that only says it was done",
         seen: "exact data",
-        proofs: &[Seeds("lost write"), Seeds("lying flush")],
+        proofs: &[
+            Seeds("lost write"),
+            Seeds("lying flush"),
+            Test(
+                "tools/tests/kernel/faults.rs",
+                "writes_that_are_lost_or_land_elsewhere_are_noticed_and_healed",
+            ),
+            Test("tools/tests/kernel/faults.rs", "what_lies_about_its_flushes_and_loses_power_loses_nothing"),
+        ],
         gap: "",
     },
     Fault {
@@ -208,6 +228,10 @@ const MATRIX: &[Fault] = &[
                 "a_flush_that_could_not_write_keeps_failing_and_says_what_is_not_durable",
             ),
             Test("src/sim/tests/losses.rs", "a_flush_fails_until_the_loss_is_acknowledged_across_restarts"),
+            Test(
+                "tools/tests/kernel/faults.rs",
+                "a_flush_that_fails_and_then_succeeds_has_kept_nothing_and_loses_nothing",
+            ),
         ],
         gap: "",
     },
@@ -220,6 +244,16 @@ const MATRIX: &[Fault] = &[
             Run("paritas sim --nth-operation"),
             Seeds("member evicted"),
             Test("src/sim/tests/regressions.rs", "a_checkpoint_that_evicts_a_member_starts_the_log_over"),
+            Test("tools/tests/kernel/faults.rs", "a_member_that_takes_no_writes_is_evicted_and_comes_back"),
+            Test("tools/tests/kernel/devices.rs", "a_device_that_fails_loses_nothing_and_is_replaced"),
+            Test(
+                "tools/tests/kernel/room.rs",
+                "members_whose_file_system_is_full_are_evicted_and_come_back_when_there_is_room",
+            ),
+            Test(
+                "tools/tests/ceilings.rs",
+                "a_file_that_may_grow_no_further_is_a_member_that_takes_no_writes",
+            ),
         ],
         gap: "one failed write evicts: there is no error budget",
     },
@@ -231,6 +265,10 @@ const MATRIX: &[Fault] = &[
             Seeds("array full"),
             Seeds("overwrite when full"),
             Test("src/sim/tests/mod.rs", "an_array_85_percent_full_takes_overwrites_for_ever"),
+            Test(
+                "tools/tests/kernel/room.rs",
+                "an_array_whose_file_system_is_full_says_so_and_goes_on_when_there_is_room",
+            ),
         ],
         gap: "",
     },
@@ -242,6 +280,7 @@ const MATRIX: &[Fault] = &[
             Seeds("slow"),
             Seeds("hedged"),
             Test("src/sim/tests/slow.rs", "a_read_does_not_wait_for_a_member_that_does_not_answer"),
+            Test("tools/tests/kernel/faults.rs", "a_slow_member_is_not_waited_for"),
         ],
         gap: "the limit is a constant: members are not compared with each other",
     },
@@ -257,8 +296,14 @@ const MATRIX: &[Fault] = &[
                 "a_member_that_nobody_waited_for_is_evicted_all_the_same_if_it_never_answers",
             ),
             Test("src/device/uring/tests.rs", "a_member_that_hangs_keeps_no_other_waiting"),
+            Test("tools/tests/kernel/faults.rs", "a_member_that_hangs_is_evicted_and_nobody_waits_for_it"),
+            Test(
+                "tools/tests/kernel/faults.rs",
+                "readers_do_not_wait_for_a_member_that_hangs_however_many_they_are",
+            ),
+            Test("tools/tests/kernel/faults.rs", "commands_do_not_wait_for_ever_for_a_member_that_hangs"),
         ],
-        gap: "",
+        gap: "no process ends while the kernel keeps a read that blocks: of a member without direct I/O, or by who looks",
     },
     Fault {
         id: "F21",
@@ -268,6 +313,14 @@ const MATRIX: &[Fault] = &[
             Seeds("vanish"),
             Test("tools/tests/loss.rs", "any_two_of_six_members_may_be_lost_at_4_2"),
             Test("tools/tests/loss.rs", "three_of_twelve_members_may_be_lost_at_8_3"),
+            Test(
+                "tools/tests/kernel/faults.rs",
+                "a_member_that_vanishes_comes_back_and_vanishes_loses_nothing",
+            ),
+            Test(
+                "tools/tests/kernel/devices.rs",
+                "a_device_that_is_detached_serves_to_the_end_and_is_missing_then",
+            ),
         ],
         gap: "",
     },
@@ -351,6 +404,7 @@ const MATRIX: &[Fault] = &[
         proofs: &[
             Test("tools/tests/contract.rs", "a_second_writer_is_refused_and_a_reader_is_not"),
             Test("src/device/file/tests.rs", "another_process_is_refused_too"),
+            Test("tools/tests/kernel/devices.rs", "a_device_in_use_is_refused_to_everybody_else"),
         ],
         gap: "openers on two hosts see only what their file system or device locks",
     },

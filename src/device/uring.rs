@@ -44,6 +44,11 @@ const BELL: u64 = u64::MAX;
 const TRANSFER_MAX: usize = 0x7fff_f000;
 /// The most pieces that the kernel takes at once.
 const PIECES_MAX: usize = 1024;
+/// Threads of the kernel for operations that cannot begin without waiting. By default there are four for each processor:
+/// the operations of one member that hangs could take all of them, and those of others would wait for ever. These are
+/// enough for three such members, and as many as a machine with 64 processors has anyway.
+#[allow(clippy::cast_possible_truncation)] // A small constant.
+const WORKERS: u32 = 4 * DEPTH as u32;
 /// How often in a row an operation may be put off before that is an error.
 const RETRIES_MAX: u32 = 1000;
 /// How long the thread rests when the kernel has no memory for a request.
@@ -92,6 +97,8 @@ impl Turner {
         if !watches || !needed {
             return Err(io::ErrorKind::Unsupported.into());
         }
+        // A kernel that cannot be told so has its own number.
+        let _older_kernel = ring.submitter().register_iowq_max_workers(&mut [WORKERS, 0]).is_err();
         Ok(Turner {
             ring,
             shared,

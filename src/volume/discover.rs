@@ -4,8 +4,8 @@
 //! stands for what lies beside it and for what its superblocks record elsewhere, unless what they record
 //! is the original of a copy: then the copy stands alone, lest the two be mixed.
 
-use crate::device::inject::{Fault, sidecar};
 use crate::commit::Config;
+use crate::device::inject::{Fault, sidecar};
 use crate::device::{Deadline, Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, Superblock};

@@ -308,10 +308,10 @@ fn a_file_that_may_grow_no_further_is_a_member_that_takes_no_writes() {
     // Two members cannot be written to their ends: the others go on without them.
     limited.run(Some(Limited::LIMIT), 0, &["import", &file, &volume]);
     let status = limited.run(None, 1, &["status", &array]);
-    assert_eq!(status.matches(" out ").count(), 2, "{status}");
+    assert_eq!(status.matches("  out  ").count(), 2, "{status}");
     // None can.
-    let said = limited.run(Some(8 << 20), 74, &["import", &file, &other]);
-    assert!(said.contains("room") || said.contains("space") || said.contains("large"), "{said}");
+    let said = limited.run(Some(8 << 20), 2, &["import", &file, &other]);
+    assert!(said.contains("4 more member(s) failed"), "{said}");
     limited.run(None, 0, &["rebuild", &array]);
     limited.run(None, 0, &["export", &volume, &limited.path("back")]);
     assert!(std::fs::read(limited.path("back")).expect("exported") == data);

@@ -53,7 +53,6 @@ impl Array {
 
     /// A process that tries to open the array, for whose members so much time is enough.
     pub(crate) fn try_open(&mut self, deadline: Duration) -> (Life, Answer) {
-        self.last = self.known;
         Life::start(&self.place, deadline)
     }
 

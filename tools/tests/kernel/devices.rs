@@ -104,7 +104,8 @@ impl Bench {
 #[ignore = "needs root and loop devices: tests/kernel"]
 fn devices_of_any_sector_and_size_are_members() {
     let _turn = turn();
-    for (len, sector) in [(MEMBER, 512), (MEMBER, 4096), (MEMBER + 512, 512), (MEMBER + (1 << 20) - 512, 512)] {
+    for (len, sector) in [(MEMBER, 512), (MEMBER, 4096), (MEMBER + 512, 512), (MEMBER + (1 << 20) - 512, 512)]
+    {
         let mut bench = Bench::new(len, sector);
         let mut life = bench.array.open();
         bench.array.steps(&mut life, 200);
@@ -204,7 +205,8 @@ fn a_device_that_fails_loses_nothing_and_is_replaced() {
     ] {
         let mut bench = Bench::new(MEMBER, 512);
         let disk = bench.folder.path().join("disk");
-        let disk = Disk::new(&disk, &bench.folder.path().join("disk.backing"), MEMBER, Way::Ring).expect("mounted");
+        let disk =
+            Disk::new(&disk, &bench.folder.path().join("disk.backing"), MEMBER, Way::Ring).expect("mounted");
         let failing = Loop::over(disk.path(), 512);
         let path = bench.link("failing", &failing);
         bench.array.run(0, "replace", &["m1", &text(&path)]);

@@ -55,7 +55,8 @@ impl Bench {
         let others: Vec<usize> = (0..6).filter(|i| !struck.contains(i)).take(2).collect();
         self.set(&others, &Faults { gone: Some(Errno::ENODEV), ..Faults::default() });
         self.array.verify_by_export();
-        let ways = self.disks.iter().enumerate().filter(|(i, _)| !others.contains(i)).map(|(_, disk)| disk.reads());
+        let ways =
+            self.disks.iter().enumerate().filter(|(i, _)| !others.contains(i)).map(|(_, disk)| disk.reads());
         let direct = ways.map(|(direct, _)| direct).min().expect("some are left");
         assert_eq!(direct > 0, self.way == Way::Ring, "{direct} reads past the page cache");
     }
@@ -233,7 +234,9 @@ fn a_member_that_vanishes_comes_back_and_vanishes_loses_nothing() {
             bench.array.verify(&mut life);
             life.close();
             let status = bench.array.status(1);
-            struck.iter().for_each(|i| assert_eq!(status["members"][i]["state"], "missing", "{errno:?}: {status}"));
+            struck
+                .iter()
+                .for_each(|i| assert_eq!(status["members"][i]["state"], "missing", "{errno:?}: {status}"));
             // Not there from the beginning.
             let mut life = bench.array.open();
             bench.array.steps(&mut life, 20);
@@ -278,7 +281,7 @@ fn a_member_that_hangs_is_evicted_and_nobody_waits_for_it() {
     hang(Way::Blocking, &[0]);
 }
 
-/// As many reads at once as a member that hangs was never asked for: nobody else may wait for it meanwhile.
+/// More reads at once than a member's queue, and the kernel's threads for its ring, have room for.
 #[test]
 #[ignore = "needs root and FUSE: tests/kernel"]
 fn readers_do_not_wait_for_a_member_that_hangs_however_many_they_are() {

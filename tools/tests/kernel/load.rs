@@ -181,7 +181,9 @@ impl Life {
             let line = match self.answers.recv_timeout(PATIENCE) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
-                Err(RecvTimeoutError::Disconnected) => return Err(format!("it ended: {:?}", self.child.wait())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("it ended: {:?}", self.child.wait()));
+                }
             };
             match line.split_once(' ') {
                 Some(("flushed", number)) => self.flushed = Some(number.parse().expect("a number")),

@@ -303,7 +303,7 @@ const MATRIX: &[Fault] = &[
             ),
             Test("tools/tests/kernel/faults.rs", "commands_do_not_wait_for_ever_for_a_member_that_hangs"),
         ],
-        gap: "no process ends while the kernel keeps a read that blocks: of a member without direct I/O, or by who looks",
+        gap: "no process ends while the kernel keeps its blocking read: without direct I/O, or when it looks",
     },
     Fault {
         id: "F21",

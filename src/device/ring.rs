@@ -7,7 +7,8 @@
 //!   after that word: whoever adds it, or another before, finds the word, takes it back and rings the bell.
 //! - At most `LANES_MAX` lanes with at most `DEPTH` operations each are with the kernel: the ring's queue of
 //!   completions has room for all. What is beyond a lane's depth waits in that lane, in order, and for nobody else's:
-//!   a member that hangs keeps no other waiting. Who submits bounds how much that is: writes by the write buffer,
+//!   a member that hangs keeps no other waiting, nor the thread. Who submits bounds how much that is: writes by the
+//!   write buffer,
 //!   reads by their tasks.
 
 use super::deadline::Race;
@@ -89,7 +90,9 @@ impl Ring {
             return None;
         }
         queue.lanes += 1;
-        Some(Arc::new(Lane { file, load: Owned::default(), place: Place { shared: self.shared.clone() } }))
+        let waits = begins_by_waiting(&file);
+        let place = Place { shared: self.shared.clone() };
+        Some(Arc::new(Lane { file, waits, load: Owned::default(), place }))
     }
 
     /// Waits until no member is open on the ring and no operation is under way, so that all claims are gone; an error
@@ -105,6 +108,13 @@ impl Ring {
         let pending = Box::pin(async move { ticket.await.map_err(|_| DeviceError::Gone) });
         Box::pin(Race { pending, limit, last: None })
     }
+}
+
+/// A file system in user space takes a dozen operations at a time; who begins another waits until one is done, even
+/// who said that he will not wait.
+fn begins_by_waiting(file: &File) -> bool {
+    const FUSE: rustix::fs::FsWord = 0x6573_5546;
+    rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == FUSE)
 }
 
 impl Shared {
@@ -138,6 +148,8 @@ impl Shared {
 /// A member's way to the ring. It, and so the claim of its file, lasts until its last operation has completed.
 pub(super) struct Lane {
     pub(super) file: Arc<File>,
+    /// The kernel may wait for the member before it has begun an operation: that is for a thread of its own.
+    pub(super) waits: bool,
     load: Owned<Load>,
     /// Dropped after the file.
     place: Place,

@@ -373,7 +373,8 @@ impl InFlight {
 
     fn entry(&mut self, key: usize) -> squeue::Entry {
         let slot = self.slots[key].as_mut().expect("an occupied slot");
-        slot.request.entry(types::Fd(slot.lane.file.as_raw_fd()))
+        let entry = slot.request.entry(types::Fd(slot.lane.file.as_raw_fd()));
+        if slot.lane.waits { entry.flags(squeue::Flags::ASYNC) } else { entry }
     }
 
     /// Whether the request is to be made once more: a signal came, the kernel had no room for it, or the thread that

@@ -122,8 +122,8 @@ impl Array {
         expect(code, &["status", &text(&self.place), "--json"]).json()
     }
 
-    /// What `status` says while a member hangs. A process that waits for the kernel cannot end: so the member is released
-    /// when all is said.
+    /// What `status` says while a member hangs. A process that waits for the kernel cannot end: so the member is
+    /// released when all is said.
     #[track_caller]
     pub(crate) fn status_of_hanging(&self, release: impl FnOnce()) -> Value {
         let mut command = command(&["status", &text(&self.place), "--json"]);

@@ -8,8 +8,7 @@
 //! - At most `LANES_MAX` lanes with at most `DEPTH` operations each are with the kernel: the ring's queue of
 //!   completions has room for all. What is beyond a lane's depth waits in that lane, in order, and for nobody else's:
 //!   a member that hangs keeps no other waiting, nor the thread. Who submits bounds how much that is: writes by the
-//!   write buffer,
-//!   reads by their tasks.
+//!   write buffer, reads by their tasks.
 
 use super::deadline::Race;
 use super::file::Operation;

@@ -44,9 +44,9 @@ const BELL: u64 = u64::MAX;
 const TRANSFER_MAX: usize = 0x7fff_f000;
 /// The most pieces that the kernel takes at once.
 const PIECES_MAX: usize = 1024;
-/// Threads of the kernel for operations that cannot begin without waiting. By default there are four for each processor:
-/// the operations of one member that hangs could take all of them, and those of others would wait for ever. These are
-/// enough for three such members, and as many as a machine with 64 processors has anyway.
+/// Threads of the kernel for operations that cannot begin without waiting. By default there are four for each
+/// processor: those of one member that hangs could take all, and those of others would wait for ever. These are enough
+/// for three such members, and as many as a machine with 64 processors has anyway.
 #[allow(clippy::cast_possible_truncation)] // A small constant.
 const WORKERS: u32 = 4 * DEPTH as u32;
 /// How often in a row an operation may be put off before that is an error.

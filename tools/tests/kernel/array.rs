@@ -4,6 +4,7 @@ use crate::common::{command, expect, paritas};
 use crate::history::{History, Model};
 use crate::load::{Answer, Life, PATIENCE, VOLUME};
 use serde_json::Value;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::channel;
@@ -13,6 +14,8 @@ use std::time::Duration;
 /// Bytes of a member, and of the volume.
 pub(crate) const MEMBER: u64 = 64 << 20;
 const BYTES: u64 = 8 << 20;
+/// Where data lies on a member: between the rings of superblocks.
+pub(crate) const DATA: Range<u64> = 1 << 20..MEMBER - (1 << 20);
 /// Numbers of steps that belong to one life of the process.
 const LIFE: u64 = 1 << 20;
 /// What a member has for one operation, unless told.

@@ -1,6 +1,6 @@
 //! Members that are block devices: loop devices over files. Each of these tests needs root and loop devices.
 
-use crate::array::{Array, MEMBER, errors, text};
+use crate::array::{Array, DATA, MEMBER, errors, text};
 use crate::common::{expect, paritas};
 use crate::disk::{Disk, Faults, Way};
 use fuser::Errno;
@@ -198,7 +198,7 @@ fn a_device_that_fails_loses_nothing_and_is_replaced() {
     let _turn = turn();
     let io = Some(Errno::EIO);
     for (faults, kind) in [
-        (Faults { unreadable: vec![1 << 20..MEMBER - (1 << 20)], ..Faults::default() }, "read"),
+        (Faults { unreadable: vec![DATA], ..Faults::default() }, "read"),
         (Faults { write_error: io, ..Faults::default() }, "write"),
         (Faults { flush_errors: 1, ..Faults::default() }, "flush"),
         (Faults { gone: io, ..Faults::default() }, "write"),

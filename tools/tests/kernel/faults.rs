@@ -1,6 +1,6 @@
 //! Disks that fail as a file system in user space lets them: each of these tests needs root and FUSE.
 
-use crate::array::{Array, MEMBER, errors, text};
+use crate::array::{Array, DATA, MEMBER, errors, text};
 use crate::disk::{Disk, Faults, Way};
 use crate::load::Life;
 use fuser::Errno;
@@ -73,9 +73,6 @@ fn each(test: impl Fn(Bench, &[usize])) {
         test(Bench::new(way), struck);
     }
 }
-
-/// Where data lies: between the rings of superblocks.
-const DATA: std::ops::Range<u64> = 1 << 20..MEMBER - (1 << 20);
 
 #[test]
 #[ignore = "needs root and FUSE: tests/kernel"]

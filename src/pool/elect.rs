@@ -114,6 +114,14 @@ fn age(superblock: &Superblock) -> (Epoch, u64) {
     (superblock.epoch, if planted(Bug::ElectByEpoch) { 0 } else { superblock.commit })
 }
 
+/// The newest copy of a candidate. Of two of one commit that say different things of whose they are, the one that more
+/// of the others agree with: the other was meant for another member.
+fn newest_copy(found: &Found, array: Uuid) -> Option<&Superblock> {
+    let copies = || found.copies.iter().filter(|copy| copy.array == array);
+    let agree = |copy: &Superblock| copies().filter(|other| own_uuid(other) == own_uuid(copy)).count();
+    copies().max_by_key(|copy| (age(copy), agree(copy)))
+}
+
 fn own_uuid(superblock: &Superblock) -> Option<Uuid> {
     superblock.members.get(usize::from(superblock.slot.0)).map(|record| record.uuid)
 }
@@ -159,11 +167,7 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
             }));
         }
     };
-    // The newest copy of each candidate.
-    let newest_of: Vec<Option<&Superblock>> = found
-        .iter()
-        .map(|found| found.copies.iter().filter(|copy| copy.array == array).max_by_key(|copy| age(copy)))
-        .collect();
+    let newest_of: Vec<Option<&Superblock>> = found.iter().map(|found| newest_copy(found, array)).collect();
     let mut heads: Vec<&Superblock> = newest_of.iter().flatten().copied().collect();
     heads.sort_by_key(|head| std::cmp::Reverse(age(head)));
     let newest = choose(&heads, &newest_of)?;

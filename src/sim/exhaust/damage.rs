@@ -384,6 +384,14 @@ mod tests {
         assert!(tally.runs > 80, "{}", tally.runs);
     }
 
+    // The newest superblocks of two members changed places, each with a right checksum: both members were taken for
+    // copies of the other and left alone, and a third one's bad block was lost.
+    #[test]
+    fn a_superblock_that_was_meant_for_another_member_says_nothing_of_this_one() {
+        assert_eq!(repeat("2+2/closed/1.301.zeros/3.1120.swap0.1120"), Ok(()));
+        assert_eq!(repeat("2+1/closed/2.1120.swap0.1120"), Ok(()));
+    }
+
     #[test]
     fn a_case_is_found_again_by_its_name() {
         for name in ["1+1/killed", "2+1/closed/1.300.garbage", "2+1/killed/0.3.swap0.9/0.256.nick"] {

@@ -91,7 +91,7 @@ fn run(seeds: Range<u64>, planted: Planted) -> Result<Summary, Failure> {
 
 #[test]
 fn the_store_keeps_its_promise() {
-    let summary = run(0..50, Planted::Nothing).expect("no seed fails");
+    let summary = run(0..70, Planted::Nothing).expect("no seed fails");
     assert!(summary.crashes > 40, "{summary:?}");
     for fault in
         ["power loss", "kill", "torn", "unflushed", "rot", "vanish", "slow", "lost write", "read error"]

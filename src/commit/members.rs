@@ -5,7 +5,7 @@
 //! elsewhere, with the same numbers.
 
 use super::core::Core;
-use super::mount::{in_time, wipe};
+use super::mount::in_time;
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::layout::Geometry;
@@ -81,7 +81,6 @@ impl Core {
             let text = format!("{} has {chunks} chunks: too few or too many", new.path);
             return Err(Error::new(Kind::Refused, text));
         }
-        wipe(new.device.as_ref()).await.map_err(|error| failed(&error))?;
         let random = u128::from(self.env.entropy.next_u64()) << 64 | u128::from(self.env.entropy.next_u64());
         let record = new_member(Uuid::from_random(random), chunks, &new.path, leaving.label);
         let _turn = self.turn().await;
@@ -124,16 +123,18 @@ impl Core {
             self.stripes.pool.leaving().into_iter().partition(|slot| {
                 planted(Bug::LeftTooEarly) || self.stripes.space.with(|space| space.is_empty(*slot))
             });
-        let devices: Vec<_> = gone.iter().filter_map(|slot| self.stripes.pool.remove(*slot)).collect();
+        let pool = &self.stripes.pool;
+        let removed = gone.iter().map(|slot| (*slot, pool.remove(*slot)));
+        let devices: Vec<_> = removed.filter_map(|(slot, device)| Some((slot, device?))).collect();
         if !gone.is_empty() {
-            match self.stripes.pool.publish(None).await {
-                Err(_) if self.stripes.pool.has_suspects() => self.evict_in_turn().await?,
+            match pool.publish(None).await {
+                Err(_) if pool.has_suspects() => self.evict_in_turn().await?,
                 published => published?,
             }
         }
-        for device in devices {
-            // It was a member, and must not pass for one. If it cannot be wiped, its epoch tells.
-            let _stale = wipe(device.as_ref()).await.is_err();
+        for (slot, device) in devices {
+            // One that cannot be told has its old superblocks, whose member there is no more.
+            let _untold = pool.dismiss(slot, device.as_ref()).await.is_err();
         }
         Ok(stay)
     }

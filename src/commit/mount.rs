@@ -13,17 +13,17 @@ use super::core::{Config, Core, Progress};
 use super::members::MEMBER_CHUNKS_MIN;
 use super::moves::{Moves, Touches};
 use super::room::Supply;
-use crate::device::{Aligned, Deadline, Device, DeviceError, write_full};
+use crate::device::{Deadline, Device};
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId, Value};
 use crate::format::record::Change;
 use crate::format::superblock::{Checkpoint, Features, MemberState, Root, Superblock};
 use crate::format::tables::{DamageCause, DamageRecord, SegmentRecord, VolumeRecord};
-use crate::layout::{Geometry, default_chunk_blocks, ring_offsets};
-use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, CHUNKS_MAX, MEMBERS_MAX, RING_BYTES};
+use crate::layout::{Geometry, default_chunk_blocks};
+use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, CHUNKS_MAX, MEMBERS_MAX};
 use crate::log::{Log, Replayed, replay};
 use crate::map::{Catalog, PageCache, Tree};
-use crate::pool::{Candidate, Election, Pool, elect, new_member, read_rings};
+use crate::pool::{Candidate, Election, Pool, elect, erase_rings, new_member, read_rings};
 use crate::runtime::{Env, Owned, Signal, join_all};
 use crate::space::{Purpose, Segment, Space};
 use crate::stripe::{Stripes, View};
@@ -141,7 +141,10 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
     let array = superblock.array;
     let wipes = members.iter().map(|member| {
         let (device, path) = (member.device.clone(), member.path.clone());
-        async move { wipe(device.as_ref()).await.map_err(|error| Error::io(format!("{path}: {error}"))) }
+        async move {
+            let erased = erase_rings(device.as_ref(), None).await;
+            erased.map_err(|error| Error::io(format!("{path}: {error}")))
+        }
     });
     for outcome in join_all(wipes.collect()).await {
         outcome?;
@@ -153,15 +156,6 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         return Err(Error::io("a member failed while the array was made"));
     }
     Ok(array)
-}
-
-pub(super) async fn wipe(device: &dyn Device) -> std::result::Result<(), DeviceError> {
-    let (front, back) = ring_offsets(device.len());
-    let len = usize::try_from(RING_BYTES).expect("a ring is one MiB");
-    let zeros = Aligned::zeroed(len).freeze();
-    write_full(device, front, vec![zeros.clone()]).await?;
-    write_full(device, back, vec![zeros]).await?;
-    device.flush().await
 }
 
 /// Opens the array that the candidates are members of. Returns also how they were elected.

@@ -3,7 +3,7 @@
 
 use super::elect::quorum;
 use super::members::Pool;
-use super::rings::write_rings;
+use super::rings::{erase_rings, write_rings};
 use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState, Superblock};
@@ -64,10 +64,11 @@ impl Pool {
     }
 
     /// Makes a device a member in its own superblocks, before anybody else knows of it. They are older than all others:
-    /// until these name it, it is none. So a table that counts on it never finds it without superblocks.
+    /// until these name it, it is none. So a table that counts on it never finds it without superblocks; and it is
+    /// never without any, which would leave the word to old chunks of this array.
     ///
     /// # Errors
-    /// When the device fails. Nothing has changed then.
+    /// When the device fails. It is no member then, and what superblocks it had may be gone.
     pub async fn introduce(
         &self,
         slot: Slot,
@@ -79,7 +80,8 @@ impl Pool {
         }
         let mut superblock = Superblock { slot, commit: 0, ..self.superblock() };
         set_row(&mut superblock, slot, record.clone());
-        write_rings(device, &superblock).await
+        write_rings(device, &superblock).await?;
+        erase_rings(device, Some(superblock.commit)).await
     }
 
     /// Puts a new member into the table, in use from now on, in the place of `old`, which leaves; and raises the
@@ -143,6 +145,18 @@ impl Pool {
             (record.state, record.since) = (MemberState::Removed, epoch);
             state.devices[usize::from(slot.0)].take()
         })
+    }
+
+    /// Tells the device of a member that was removed, durably, that it was. Its chunks still say that they lie in that
+    /// slot, which others get: without superblocks it would be taken for one of them.
+    ///
+    /// # Errors
+    /// When the device fails. It has its old superblocks then.
+    pub async fn dismiss(&self, slot: Slot, device: &dyn Device) -> std::result::Result<(), DeviceError> {
+        let superblock = Superblock { slot, ..self.superblock() };
+        let state = superblock.members[usize::from(slot.0)].state;
+        assert_eq!(state, MemberState::Removed, "only who was removed is dismissed");
+        write_rings(device, &superblock).await
     }
 
     /// The job of a kind, under way or interrupted.

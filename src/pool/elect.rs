@@ -14,6 +14,9 @@ use crate::zoo::{Bug, planted};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// What is said of who was a member.
+pub const REPLACED: &str = "was replaced and is no member any more";
+
 /// A device that may be a member.
 #[derive(Clone)]
 pub struct Candidate {
@@ -114,10 +117,15 @@ fn age(superblock: &Superblock) -> (Epoch, u64) {
     (superblock.epoch, if planted(Bug::ElectByEpoch) { 0 } else { superblock.commit })
 }
 
+/// The copies of a candidate, but for one that has left: what it was told last is of no weight, and may be old.
+fn copies_of(found: &Found) -> &[Superblock] {
+    if found.has_left() { &[] } else { &found.copies }
+}
+
 /// The newest copy of a candidate. Of two of one commit that say different things of whose they are, the one that more
 /// of the others agree with: the other was meant for another member.
 fn newest_copy(found: &Found, array: Uuid) -> Option<&Superblock> {
-    let copies = || found.copies.iter().filter(|copy| copy.array == array);
+    let copies = || copies_of(found).iter().filter(|copy| copy.array == array);
     let agree = |copy: &Superblock| copies().filter(|other| own_uuid(other) == own_uuid(copy)).count();
     copies().max_by_key(|copy| (age(copy), agree(copy)))
 }
@@ -141,8 +149,7 @@ fn descends(newer: &Superblock, older: &Superblock) -> bool {
 /// [`Kind::NotFound`] without any superblock, [`Kind::Refused`] for two arrays (unless `want` names one), two
 /// histories, or a format of the future.
 pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
-    let arrays: BTreeSet<Uuid> =
-        found.iter().flat_map(|found| &found.copies).map(|copy| copy.array).collect();
+    let arrays: BTreeSet<Uuid> = found.iter().flat_map(copies_of).map(|copy| copy.array).collect();
     let array = match (want, arrays.len()) {
         (Some(uuid), _) if arrays.contains(&uuid) => uuid,
         (None, 1) => *arrays.first().expect("one array"),
@@ -178,6 +185,7 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
         let Some(head) = head else {
             let text = match (&found[candidate].refused, found[candidate].copies.first()) {
                 (Some(error), _) => error.to_string(),
+                (None, Some(_)) if found[candidate].has_left() => REPLACED.into(),
                 (None, Some(_)) => "belongs to another array".into(),
                 (None, None) if found[candidate].damaged > 0 => "all of its superblocks are damaged".into(),
                 (None, None) => "is no member of an array".into(),
@@ -188,7 +196,7 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
         let slot = usize::from(head.slot.0);
         let record = newest.members.get(slot).filter(|record| record.state != MemberState::Removed);
         if record.map(|record| record.uuid) != own_uuid(head) {
-            notes.push(Note { candidate, text: "was replaced and is no member any more".into() });
+            notes.push(Note { candidate, text: REPLACED.into() });
             continue;
         }
         // What it lost is anybody's guess, and where its second ring would be now lie chunks.

@@ -2,7 +2,7 @@
 
 use crate::device::{Aligned, Device, DeviceError, read_full, write_full};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::Superblock;
+use crate::format::superblock::{MemberState, Superblock};
 use crate::layout::{ring_offsets, slot_offset};
 use crate::limits::{RING_BYTES, RING_SLOTS, SLOT_BYTES};
 use crate::types::BLOCK;
@@ -25,6 +25,16 @@ pub struct Found {
     pub is_silent: bool,
     /// Some slot cannot be read in either ring: a newer copy may be there.
     pub is_blind: bool,
+}
+
+impl Found {
+    /// Whether it was a member, was replaced and says so itself ([`super::Pool::dismiss`]): it has no part in any
+    /// array.
+    pub fn has_left(&self) -> bool {
+        let newest = self.copies.iter().max_by_key(|copy| (copy.epoch, copy.commit));
+        let own = newest.and_then(|copy| copy.members.get(usize::from(copy.slot.0)));
+        self.refused.is_none() && own.is_some_and(|record| record.state == MemberState::Removed)
+    }
 }
 
 /// Reads every slot of both rings. Unreadable slots count as damaged: the other copies speak for them.
@@ -109,6 +119,19 @@ pub async fn write_rings(
     let (front, back) = ring_offsets(device.len());
     for ring in [front, back].into_iter().skip(usize::from(planted(Bug::OneRing))) {
         write_full(device, slot_offset(ring, superblock.commit), vec![encoded.clone()]).await?;
+    }
+    device.flush().await
+}
+
+/// Zeros both rings, but for the slot of the commit `spared`, and makes that durable.
+pub async fn erase_rings(device: &dyn Device, spared: Option<u64>) -> std::result::Result<(), DeviceError> {
+    let spared = spared.map(|commit| commit % RING_SLOTS);
+    let (front, back) = ring_offsets(device.len());
+    let zeros = Aligned::zeroed(SLOT_BYTES).freeze();
+    for ring in [front, back] {
+        for slot in (0..RING_SLOTS).filter(|slot| Some(*slot) != spared) {
+            write_full(device, slot_offset(ring, slot), vec![zeros.clone()]).await?;
+        }
     }
     device.flush().await
 }

@@ -10,7 +10,7 @@ use crate::device::{Deadline, Device, FileDevice, OpenMode, Ring, open};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberState, Superblock};
 use crate::limits::{PATH_BYTES_MAX, RING_BYTES};
-use crate::pool::{Candidate, Election, Found, elect, read_rings, recognise};
+use crate::pool::{Candidate, Election, Found, REPLACED, elect, read_rings, recognise};
 use crate::runtime::{Clock, Env};
 use crate::types::{Slot, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,13 +204,13 @@ pub(super) async fn discover(place: &Path, name: Option<&str>, patience: Patienc
     scan.elect(array).await
 }
 
-/// A file or device without a superblock.
+/// A file or device without the superblock of a member.
 struct Stranger {
     path: PathBuf,
     /// What it is instead of a member.
     what: String,
-    /// It answers: it may be a member all the same.
-    is_readable: bool,
+    /// Its chunks may say that it is one all the same.
+    may_be_member: bool,
 }
 
 struct Scan {
@@ -248,12 +248,12 @@ impl Scan {
         }
         match look(path, &self.patience).await {
             Ok(Ok(seen)) => self.seen.push(seen),
-            Ok(Err(what)) => self.strangers.push(Stranger { path: path.into(), what, is_readable: true }),
+            Ok(Err(stranger)) => self.strangers.push(stranger),
             Err(error) => {
                 let what = format!("cannot be read: {error}");
                 // One that fails is asked once more, for its chunks; one that hangs is not.
-                let is_readable = error.kind() != io::ErrorKind::TimedOut;
-                self.strangers.push(Stranger { path: path.into(), what, is_readable });
+                let may_be_member = error.kind() != io::ErrorKind::TimedOut;
+                self.strangers.push(Stranger { path: path.into(), what, may_be_member });
             }
         }
     }
@@ -417,7 +417,7 @@ async fn recognise_members(
     };
     let missing = (0..members.len()).filter(|slot| is_missing(*slot, members)).count();
     let mut claims: BTreeMap<Slot, Vec<(u8, Seen)>> = BTreeMap::new();
-    for stranger in strangers.iter().filter(|stranger| missing > 0 && stranger.is_readable) {
+    for stranger in strangers.iter().filter(|stranger| missing > 0 && stranger.may_be_member) {
         let Ok(device) = FileDevice::open(&stranger.path, OpenMode::ReadOnly) else { continue };
         let Some(slot) = recognise(&device, newest).await else { continue };
         let record = Path::new(&newest.members[usize::from(slot.0)].path);
@@ -442,17 +442,22 @@ async fn recognise_members(
     recognised
 }
 
-/// What a path holds: superblocks, or else a few words that say what it is.
-async fn look(path: &Path, patience: &Patience) -> io::Result<std::result::Result<Seen, String>> {
+/// What a path holds: the superblocks of a member, or something else.
+async fn look(path: &Path, patience: &Patience) -> io::Result<std::result::Result<Seen, Stranger>> {
     let device = Arc::new(FileDevice::open(path, OpenMode::ReadOnly)?);
     let in_time = Deadline::new(device.clone(), patience.clock.clone(), patience.limit);
     let found = read_rings(&in_time).await;
     if found.is_silent {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
     }
+    let stranger =
+        |what: &str, may_be_member| Ok(Err(Stranger { path: path.into(), what: what.into(), may_be_member }));
+    if found.has_left() {
+        return stranger(REPLACED, false);
+    }
     if found.copies.is_empty() && found.refused.is_none() {
         let blank = is_blank(&File::open(path)?, device.len())?;
-        return Ok(Err(if blank { "is blank" } else { "is no member of an array" }.into()));
+        return stranger(if blank { "is blank" } else { "is no member of an array" }, true);
     }
     Ok(Ok(Seen::new(path, device, found)))
 }

@@ -205,15 +205,16 @@ async fn plan(path: PathBuf, options: &CreateOptions, ring: Option<&Ring>, seen:
         return refused("is named twice");
     }
     let device = open(&path, OpenMode::ReadWrite, ring).map_err(failed)?;
+    let found = read_rings(&device).await;
     let blank = is_blank(&File::open(&path).map_err(failed)?, device.len()).map_err(failed)?;
-    if !blank && !options.force {
-        let found = read_rings(&device).await;
+    let is_free = blank || found.has_left();
+    if !is_free && !options.force {
         return match found.copies.first() {
             Some(copy) => refused(&format!("is a member of array '{}'; force overwrites it", copy.name)),
             None => refused("holds something; force overwrites it"),
         };
     }
-    let resize = options.size.filter(|size| blank && metadata.is_file() && *size != device.len());
+    let resize = options.size.filter(|size| is_free && metadata.is_file() && *size != device.len());
     let len = resize.unwrap_or(device.len());
     if len == 0 {
         return Err(Error::invalid(format!("{} is empty: say how large it is to be", path.display())));

@@ -1,4 +1,5 @@
-//! Failures that are rehearsed: reads are exact whatever is injected, nobody overlooks it, and it ends when it is removed.
+//! Failures that are rehearsed: reads are exact whatever is injected, nobody overlooks it, and it ends when it is
+//! removed.
 
 mod common;
 

@@ -55,6 +55,26 @@ fn a_member_that_still_reads_is_read_while_it_is_replaced() {
 }
 
 #[test]
+fn a_replaced_member_says_that_it_left_and_may_be_used_again() {
+    let bench = Bench::new(3, "2+1");
+    let data = holey(4, 5 * MIB);
+    bench.import("v", &data);
+    let (old, new) = (bench.member(0), bench.beside("array/new"));
+    let (old, new) = (old.to_str().expect("UTF-8"), new.to_str().expect("UTF-8"));
+    expect(0, &["replace", &bench.array(), "0", new]);
+    assert!(paritas(&["status", &bench.array()]).err.contains("m0 was replaced and is no member any more"));
+    let alone = bench.beside("alone");
+    std::fs::create_dir(&alone).expect("made");
+    std::fs::copy(old, alone.join("m0")).expect("copied");
+    let alone = expect(2, &["status", alone.to_str().expect("UTF-8")]);
+    assert!(alone.err.contains("is no member of an array and holds none"), "{}", alone.err);
+    expect(0, &["replace", &bench.array(), new, old]);
+    healthy(&bench);
+    bench.lose(1);
+    assert!(bench.export("v") == padded(&data));
+}
+
+#[test]
 fn a_blank_file_takes_the_place_of_what_was_at_its_path() {
     let bench = Bench::new(4, "mirror3");
     let data = holey(3, 3 * MIB);

@@ -6,7 +6,7 @@ use crate::format::superblock::MemberState;
 use crate::limits::RING_BYTES;
 use crate::maintain::Pace;
 use crate::sim::{Fault, Rot};
-use crate::types::{BLOCK_U64, VolumeId};
+use crate::types::{BLOCK_U64, Slot, VolumeId};
 
 const RING_BLOCKS: u64 = RING_BYTES / BLOCK_U64;
 
@@ -90,4 +90,43 @@ fn without_upkeep_it_stays_out_and_its_chunks_are_read_where_nothing_else_is_lef
     life.expect(id, 0, 200, 1);
     life.expect(id, 300, 100, 2);
     assert!(life.shard.damage().is_empty());
+}
+
+// Two members were replaced, and the second new one got the slot of the first old one, whose superblocks were zeros and
+// whose chunks still said that they lie in that slot. Once the new one was away, the old one was taken for it (seed
+// 50013572): it would have got superblocks, and the new one, back again, would have been refused as its copy.
+#[test]
+fn a_member_that_left_is_not_taken_for_the_one_that_has_its_slot_now() {
+    let mut scene = Scene::new((2, 1), 32, &[80; 3]);
+    let life = scene.open_for_upkeep();
+    let id = life.volume("mail", 1024);
+    life.write(id, 0, 200, 1);
+    life.flush(id);
+    for old in [0, 1] {
+        let candidate = scene.add();
+        life.run(async move |shard| shard.replace_member(Slot(old), candidate).await).expect("replaced");
+        let rebuilt = life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
+        assert_eq!((rebuilt.missing, rebuilt.lost), (0, 0));
+        life.checkpoint();
+    }
+    assert_eq!(
+        life.shard.core().stripes().pool.superblock().members[0].path,
+        "disk4",
+        "a slot is used again"
+    );
+    life.write(id, 100, 50, 2);
+    life.flush(id);
+    life.kill();
+    scene.disks[4].vanish();
+    let life = scene.open_for_upkeep();
+    assert_eq!(life.shard.core().stripes().pool.superblock().members[0].state, MemberState::Out);
+    life.write(id, 120, 50, 3);
+    life.flush(id);
+    life.kill();
+    scene.disks[4].come_back();
+    let life = scene.open_for_upkeep();
+    assert_eq!(life.shard.core().stripes().pool.active().len(), 3, "it is in use again");
+    life.expect(id, 0, 100, 1);
+    life.expect(id, 100, 20, 2);
+    life.expect(id, 120, 50, 3);
 }

@@ -98,6 +98,13 @@ impl Scene {
         finish(&self.hub, &executor, &made)
     }
 
+    /// One more disk, as large as the first.
+    pub(super) fn add(&mut self) -> Candidate {
+        let disk = self.hub.disk(self.disks[0].len());
+        self.disks.push(disk.clone());
+        Candidate { device: Arc::new(disk), path: format!("disk{}", self.disks.len() - 1) }
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
         let candidate = |(index, disk): (usize, &SimDisk)| Candidate {
             device: Arc::new(disk.clone()),

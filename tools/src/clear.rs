@@ -1,15 +1,16 @@
 //! `paritas clear`
 
+use crate::caller::Caller;
 use crate::cli::Status;
 use crate::outcome::{Failure, Report};
 use crate::session;
 use crate::status::{Lost, describe, lost};
 use serde_json::json;
 
-pub(crate) fn run(args: &Status) -> Result<Report, Failure> {
-    let array = session::open(&args.array, args.choice.name.as_deref())?;
+pub(crate) fn run(args: &Status, caller: &Caller) -> Result<Report, Failure> {
+    let array = session::open(caller, &args.array, args.choice.name.as_deref())?;
     let cleared = array.clear()?;
-    session::close(&array)?;
+    array.close()?;
     let mut lines = vec![match cleared.len() {
         0 => "no damage was recorded; the error counts are zero".into(),
         1 => "acknowledged 1 entry of the damage list; the error counts are zero".into(),

@@ -57,7 +57,8 @@ pub(crate) enum Command {
     /// Serve volumes to clients of the Network Block Device protocol, until SIGTERM or SIGINT
     ///
     /// Says where each volume is as soon as clients may come. Sockets that a service manager hands over (LISTEN_FDS)
-    /// are used as well. An array that lacks members is served, and rebuilt meanwhile if they are there again.
+    /// are used as well. An array that lacks members is served, and rebuilt meanwhile if they are there again. All
+    /// other commands work on the array as before: the server runs them.
     Serve(Serve),
     /// Rebuild lost metadata from the log alone, also when every superblock of every member is gone
     Salvage(Status),
@@ -294,8 +295,8 @@ pub(crate) struct Bench {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) array: Status,
-    /// Where clients come to; may be given several times [default: unix:/run/paritas/NAME.sock for root, else
-    /// unix:$XDG_RUNTIME_DIR/paritas/NAME.sock; none where sockets are handed over]
+    /// Where clients come to; may be given several times [default: unix:FOLDER/NAME.sock; none where sockets are
+    /// handed over. FOLDER is /run/paritas for root, else $XDG_RUNTIME_DIR/paritas, or what PARITAS_RUN says]
     #[arg(long, value_name = "unix:PATH|HOST:PORT")]
     pub(crate) listen: Vec<Address>,
     /// Serve this volume; may be given several times [default: all volumes]

@@ -1,5 +1,6 @@
 //! `paritas demo`: the whole story on disk files in a temporary directory, every step verified.
 
+use crate::caller::Caller;
 use crate::cli::Demo;
 use crate::endure::history::{History, Model};
 use crate::endure::victim::write_and_kill;
@@ -114,7 +115,7 @@ fn replace(place: &Path, mut members: Vec<PathBuf>, story: &mut Story) -> Result
         let old = array.member(&members[victim])?;
         members[victim] = place.join(format!("new{victim}"));
         array.replace_member(old, &members[victim], false)?;
-        written += watched(&array, Pace::default())?.rebuilt.written;
+        written += watched(&array, &Caller::Here, Pace::default())?.rebuilt.written;
     }
     let state = array.status()?.state;
     array.close()?;

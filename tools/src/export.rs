@@ -1,10 +1,11 @@
 //! `paritas export`
 
+use crate::caller::Caller;
 use crate::cli::Export;
+use crate::files::is_same;
 use crate::names::show_size;
-use crate::outcome::{Exit, Failure, Report, say};
+use crate::outcome::{Exit, Failure, Report};
 use crate::pieces::{self, PIECE};
-use crate::progress;
 use crate::session;
 use paritas::error::{Error, Kind};
 use paritas::types::{BLOCK, BLOCK_U64};
@@ -12,7 +13,7 @@ use paritas::volume::{Array, Volume};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -25,9 +26,9 @@ enum Target {
 }
 
 impl Target {
-    fn make(path: &Path, size: u64) -> io::Result<Target> {
+    fn make(path: &Path, size: u64, caller: &Caller) -> io::Result<Target> {
         if path == Path::new("-") {
-            return Ok(Target::Stream(Box::new(io::stdout())));
+            return Ok(Target::Stream(caller.output()?));
         }
         let file = File::create(path)?;
         if !file.metadata()?.is_file() {
@@ -58,26 +59,26 @@ impl Target {
     }
 }
 
-pub(crate) fn run(args: &Export, json: bool) -> Result<Report, Failure> {
+pub(crate) fn run(args: &Export, json: bool, caller: &Caller) -> Result<Report, Failure> {
     let start = Instant::now();
     let to_stdout = args.file == Path::new("-");
     if to_stdout && json {
         return Err(Failure::usage("--json and a volume cannot both go to the standard output"));
     }
-    let array = session::open_to_read(&args.volume)?;
+    let array = session::open_to_read(caller, &args.volume)?;
     let name = &args.volume.volume.volume;
     let volume = array.volume(name)?;
     refuse_members(&array, &args.file)?;
     let size = volume.size()?;
     let failed = |error: io::Error| Failure::io(format!("{}: {error}", args.file.display()));
-    let mut target = Target::make(&args.file, size).map_err(failed)?;
-    let lost = copy(&volume, size, &mut target, failed)?;
+    let mut target = Target::make(&args.file, size, caller).map_err(failed)?;
+    let lost = copy(&volume, size, &mut target, caller, failed)?;
     let healed = array.status()?.work.healed * BLOCK_U64;
-    if let Err(error) = session::close(&array) {
-        say(&format!("what was found is not recorded: {error}"));
+    if let Err(error) = array.close() {
+        caller.say(&format!("what was found is not recorded: {error}"));
     }
     for &(offset, length) in &lost {
-        say(&format!("volume '{name}': {length} bytes at {offset} are lost"));
+        caller.say(&format!("volume '{name}': {length} bytes at {offset} are lost"));
     }
     let ranges: Vec<Value> =
         lost.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect();
@@ -93,11 +94,7 @@ pub(crate) fn run(args: &Export, json: bool) -> Result<Report, Failure> {
 fn refuse_members(array: &Array, file: &Path) -> Result<(), Failure> {
     let Ok(file) = std::fs::metadata(file) else { return Ok(()) };
     for member in array.status()?.members {
-        let same = std::fs::metadata(&member.path).is_ok_and(|member| {
-            (member.dev(), member.ino()) == (file.dev(), file.ino())
-                || member.rdev() != 0 && member.rdev() == file.rdev()
-        });
-        if same {
+        if std::fs::metadata(&member.path).is_ok_and(|member| is_same(&member, &file)) {
             return Err(Failure::refused(format!("{} is a member of the array", member.path.display())));
         }
     }
@@ -109,12 +106,14 @@ fn copy(
     volume: &Volume,
     size: u64,
     target: &mut Target,
+    caller: &Caller,
     failed: impl Fn(io::Error) -> Failure,
 ) -> Result<Vec<(u64, u64)>, Failure> {
-    let bar = progress::bar("exporting", Some(size));
+    let mut bar = caller.bar("exporting", Some(size));
     let mut lost = Vec::new();
     let mut offset = 0;
     while offset < size {
+        bar.check()?;
         let len = usize::try_from(size - offset).unwrap_or(usize::MAX).min(PIECE);
         match volume.read(offset, len) {
             Ok(bytes) => target.put(offset, &bytes).map_err(&failed)?,
@@ -127,10 +126,9 @@ fn copy(
             Err(error) => return Err(error.into()),
         }
         offset += len as u64;
-        bar.inc(len as u64);
+        bar.add(len as u64);
     }
     target.finish().map_err(&failed)?;
-    bar.finish_and_clear();
     Ok(lost)
 }
 

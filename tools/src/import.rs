@@ -1,10 +1,10 @@
 //! `paritas import`
 
+use crate::caller::Caller;
 use crate::cli::Import;
 use crate::names::show_size;
-use crate::outcome::{Failure, Report, say};
+use crate::outcome::{Failure, Report};
 use crate::pieces::{self, PIECE};
-use crate::progress;
 use crate::session;
 use paritas::error::Kind;
 use paritas::types::{BLOCK, BLOCK_U64};
@@ -24,9 +24,9 @@ struct Source {
 }
 
 impl Source {
-    fn open(path: &Path) -> io::Result<Source> {
+    fn open(path: &Path, caller: &Caller) -> io::Result<Source> {
         if path == Path::new("-") {
-            return Ok(Source { bytes: Box::new(io::stdin()), len: None });
+            return Ok(Source { bytes: caller.input()?, len: None });
         }
         let mut file = File::open(path)?;
         let kind = file.metadata()?.file_type();
@@ -44,11 +44,11 @@ impl Source {
     }
 }
 
-pub(crate) fn run(args: &Import) -> Result<Report, Failure> {
+pub(crate) fn run(args: &Import, caller: &Caller) -> Result<Report, Failure> {
     let start = Instant::now();
     let failed = |error: io::Error| Failure::io(format!("{}: {error}", args.file.display()));
-    let mut source = Source::open(&args.file).map_err(failed)?;
-    let array = session::open_for(&args.volume)?;
+    let mut source = Source::open(&args.file, caller).map_err(failed)?;
+    let array = session::open_for(caller, &args.volume)?;
     let name = args.volume.volume.volume.as_str();
     let existing = match array.volume(name) {
         Ok(volume) => Some(volume),
@@ -68,14 +68,14 @@ pub(crate) fn run(args: &Import) -> Result<Report, Failure> {
         (None, len) => create(&array, name, len.unwrap_or(BLOCK_U64))?,
     };
     let mut copy = Copy { volume: &volume, is_new, grows: source.len.is_none(), done: 0, zeros: 0 };
-    let copied = copy.run(&mut source).and_then(|()| match (is_new, copy.done) {
+    let copied = copy.run(&mut source, caller).and_then(|()| match (is_new, copy.done) {
         (true, 0) => Err(Failure::usage("nothing came in: that makes no volume")),
-        _ => Ok(session::close(&array)?),
+        _ => Ok(array.close()?),
     });
     if let Err(failure) = copied {
         // What is refused has created nothing.
-        if is_new && array.delete_volume(name).and_then(|()| session::close(&array)).is_err() {
-            say(&format!("volume '{name}' is left behind incomplete"));
+        if is_new && array.delete_volume(name).and_then(|()| array.close()).is_err() {
+            caller.say(&format!("volume '{name}' is left behind incomplete"));
         }
         return Err(failure);
     }
@@ -103,8 +103,8 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn run(&mut self, source: &mut Source) -> Result<(), Failure> {
-        let bar = progress::bar("importing", source.len);
+    fn run(&mut self, source: &mut Source, caller: &Caller) -> Result<(), Failure> {
+        let mut bar = caller.bar("importing", source.len);
         let mut size = self.volume.size()?;
         loop {
             let left = source.len.map_or(u64::MAX, |len| len - self.done);
@@ -115,6 +115,7 @@ impl Copy<'_> {
             let read = pieces::next(&mut source.bytes, want.next_multiple_of(BLOCK));
             let (mut piece, filled) =
                 read.map_err(|error| Failure::io(format!("reading what is imported: {error}")))?;
+            bar.check()?;
             // A file that grows while it is read is imported as long as it was.
             let filled = filled.min(want);
             if filled < want && source.len.is_some() {
@@ -145,14 +146,13 @@ impl Copy<'_> {
                 }
             }
             self.done += filled as u64;
-            bar.inc(filled as u64);
+            bar.add(filled as u64);
             // Only the last piece is not full.
             if filled < want {
                 break;
             }
         }
         self.volume.flush()?;
-        bar.finish_and_clear();
         Ok(())
     }
 

@@ -1,11 +1,14 @@
 //! The paritas command.
 
 mod bench;
+mod caller;
 mod clear;
 mod cli;
+mod control;
 mod demo;
 mod endure;
 mod export;
+mod files;
 mod import;
 mod inject;
 mod inspect;
@@ -24,6 +27,7 @@ mod sim;
 mod status;
 mod volume;
 
+use caller::Caller;
 use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Cli, Command};
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
     // that is full. A system that does not let us listen may kill us.
     let _deaf = signal_hook::flag::register(SIGXFSZ, Arc::default()).is_err();
     let answer = match Cli::try_parse() {
-        Ok(cli) => run(cli.command, cli.json),
+        Ok(cli) => control::find(&cli.command).and_then(|owner| match owner {
+            Some(owner) => owner.run(),
+            None => run(cli.command, cli.json, &Caller::Here),
+        }),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.to_string();
             Ok(Report::done(json!({ "help": text }), text))
@@ -50,19 +57,20 @@ fn main() -> ExitCode {
     outcome::deliver(answer, wants_json).code()
 }
 
-fn run(command: Command, json: bool) -> Result<Report, Failure> {
+/// Runs a command for whoever asks for it.
+fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure> {
     match command {
         Command::Mkfs(args) => mkfs::run(args),
-        Command::Status(args) => status::run(&args),
-        Command::Volume(args) => volume::run(args),
-        Command::Import(args) => import::run(&args),
-        Command::Export(args) => export::run(&args, json),
-        Command::Fail(args) => members::fail(&args),
-        Command::Replace(args) => members::replace(&args),
-        Command::Rebuild(args) => members::rebuild(&args),
-        Command::Scrub(args) => members::scrub(&args),
-        Command::Clear(args) => clear::run(&args),
-        Command::Inject(args) => inject::run(&args),
+        Command::Status(args) => status::run(&args, caller),
+        Command::Volume(args) => volume::run(args, caller),
+        Command::Import(args) => import::run(&args, caller),
+        Command::Export(args) => export::run(&args, json, caller),
+        Command::Fail(args) => members::fail(&args, caller),
+        Command::Replace(args) => members::replace(&args, caller),
+        Command::Rebuild(args) => members::rebuild(&args, caller),
+        Command::Scrub(args) => members::scrub(&args, caller),
+        Command::Clear(args) => clear::run(&args, caller),
+        Command::Inject(args) => inject::run(&args, caller),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args, json),

@@ -1,10 +1,10 @@
 //! `paritas fail`, `replace`, `rebuild` and `scrub`
 
+use crate::caller::Caller;
 use crate::cli;
 use crate::names::show_size;
 use crate::outcome::{Exit, Failure, Report};
-use crate::progress;
-use crate::session::{self, open_for_upkeep};
+use crate::session::{Session, open_for_upkeep};
 use paritas::types::BLOCK_U64;
 use paritas::volume::{Array, JobKind, MemberHealth, MemberStatus, Pace, Rebuilt, Status};
 use serde_json::{Value, json};
@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 /// How often a bar moves.
 const TICK: Duration = Duration::from_millis(100);
 
-pub(crate) fn fail(args: &cli::Fail) -> Result<Report, Failure> {
-    let array = open_for_upkeep(&args.array)?;
+pub(crate) fn fail(args: &cli::Fail, caller: &Caller) -> Result<Report, Failure> {
+    let array = open_for_upkeep(caller, &args.array)?;
     let done = array.member(&args.member).and_then(|slot| array.fail_member(slot).map(|()| slot));
     let slot = close_after(&array, done)?;
     let text = format!("member {slot} ({}) is out until it is replaced", args.member.display());
     Ok(Report::done(json!({ "slot": slot }), text))
 }
 
-pub(crate) fn replace(args: &cli::Replace) -> Result<Report, Failure> {
+pub(crate) fn replace(args: &cli::Replace, caller: &Caller) -> Result<Report, Failure> {
     let start = Instant::now();
-    let array = open_for_upkeep(&args.array)?;
+    let array = open_for_upkeep(caller, &args.array)?;
     let done = array.member(&args.old).and_then(|old| {
         let slot = array.replace_member(old, &args.new, args.force)?;
-        let work = if args.no_wait { None } else { Some(watched(&array, Pace::default())?) };
+        let work = if args.no_wait { None } else { Some(watched(&array, caller, Pace::default())?) };
         let stays =
             array.status()?.members.iter().any(|member| member.slot == old && is_leaving(member.health));
         Ok((old, slot, work, stays))
@@ -48,10 +48,10 @@ pub(crate) fn replace(args: &cli::Replace) -> Result<Report, Failure> {
     Ok(Report { exit, json: document, text })
 }
 
-pub(crate) fn rebuild(args: &cli::Rebuild) -> Result<Report, Failure> {
+pub(crate) fn rebuild(args: &cli::Rebuild, caller: &Caller) -> Result<Report, Failure> {
     let start = Instant::now();
-    let array = open_for_upkeep(&args.array)?;
-    let done = watched(&array, Pace { bytes_per_second: args.limit })
+    let array = open_for_upkeep(caller, &args.array)?;
+    let done = watched(&array, caller, Pace { bytes_per_second: args.limit })
         .and_then(|work| array.status().map(|status| (work, status)));
     let (work, status) = close_after(&array, done)?;
     let mut document = json!({ "missing": work.rebuilt.missing });
@@ -68,10 +68,10 @@ pub(crate) fn rebuild(args: &cli::Rebuild) -> Result<Report, Failure> {
     Ok(Report { exit: exit(work.rebuilt.lost > 0, !missing.is_empty()), json: document, text })
 }
 
-pub(crate) fn scrub(args: &cli::Status) -> Result<Report, Failure> {
+pub(crate) fn scrub(args: &cli::Status, caller: &Caller) -> Result<Report, Failure> {
     let start = Instant::now();
-    let array = open_for_upkeep(args)?;
-    let done = watch(&array, "scrubbing", &[JobKind::Rebuild, JobKind::Scrub], || array.scrub())
+    let array = open_for_upkeep(caller, args)?;
+    let done = watch(&array, caller, "scrubbing", &[JobKind::Rebuild, JobKind::Scrub], || array.scrub())
         .and_then(|scrub| array.status().map(|status| (scrub, status)));
     let (scrub, status) = close_after(&array, done)?;
     let healed = scrub.healed * BLOCK_U64;
@@ -131,8 +131,8 @@ fn is_leaving(health: MemberHealth) -> bool {
 }
 
 /// Closes the array whatever came of the work, which is what is told.
-fn close_after<T>(array: &Array, done: Result<T, paritas::error::Error>) -> Result<T, Failure> {
-    let closed = session::close(array);
+fn close_after<T>(array: &Session<'_>, done: Result<T, paritas::error::Error>) -> Result<T, Failure> {
+    let closed = array.close();
     let done = done?;
     closed?;
     Ok(done)
@@ -145,35 +145,33 @@ pub(crate) struct Work {
 }
 
 /// Rebuilds under a bar.
-pub(crate) fn watched(array: &Array, pace: Pace) -> Result<Work, paritas::error::Error> {
-    let rebuilt = watch(array, "rebuilding", &[JobKind::Rebuild], || array.rebuild(pace))?;
+pub(crate) fn watched(array: &Array, caller: &Caller, pace: Pace) -> Result<Work, paritas::error::Error> {
+    let rebuilt = watch(array, caller, "rebuilding", &[JobKind::Rebuild], || array.rebuild(pace))?;
     Ok(Work { rebuilt, healed: array.status()?.work.healed * BLOCK_U64 })
 }
 
 /// Works under a bar that shows the first of these jobs that is under way.
 fn watch<T: Send>(
     array: &Array,
-    what: &'static str,
+    caller: &Caller,
+    what: &str,
     kinds: &[JobKind],
     work: impl FnOnce() -> Result<T, paritas::error::Error> + Send,
 ) -> Result<T, paritas::error::Error> {
-    let bar = progress::bar(what, Some(0));
-    let done = thread::scope(|scope| {
+    let mut bar = caller.bar(what, Some(0));
+    thread::scope(|scope| {
         let task = scope.spawn(work);
         while !task.is_finished() {
-            if !bar.is_hidden()
+            if bar.is_seen()
                 && let Ok(status) = array.status()
                 && let Some(job) = status.jobs.iter().rfind(|job| kinds.contains(&job.kind))
             {
-                bar.set_length(job.total);
-                bar.set_position(job.done);
+                bar.show(job.done, Some(job.total));
             }
             thread::sleep(TICK);
         }
         task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    bar.finish_and_clear();
-    done
+    })
 }
 
 fn add(document: &mut Value, work: &Work, start: Instant) {

@@ -1,12 +1,13 @@
 //! How a command ends: the one table of exit codes, and the one place that prints.
 
 use paritas::error::{Error, Kind};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Exit codes of all commands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Exit {
     /// Done.
     Done = 0,
@@ -42,7 +43,7 @@ impl Exit {
 }
 
 /// A command that was not done.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     exit: Exit,
     kind: String,
@@ -112,7 +113,7 @@ fn kind_name(kind: Kind) -> &'static str {
 }
 
 /// What a command did.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) exit: Exit,
     /// For programs; nothing when null.

@@ -1,10 +1,11 @@
 //! Progress on stderr, where a terminal shows it.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use std::borrow::Cow;
 use std::io::{IsTerminal, stderr};
 
 /// A bar over `total` bytes; of unknown length when `None`. Nothing but on a terminal.
-pub(crate) fn bar(what: &'static str, total: Option<u64>) -> ProgressBar {
+pub(crate) fn bar(what: impl Into<Cow<'static, str>>, total: Option<u64>) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
     }

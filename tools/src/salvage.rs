@@ -1,9 +1,10 @@
 //! `paritas salvage`
 
+use crate::caller::Caller;
 use crate::cli::Status;
 use crate::members::watched;
 use crate::outcome::{Exit, Failure, Report, say};
-use crate::session::{self, open_for_upkeep};
+use crate::session::open_for_upkeep;
 use paritas::volume::{Array, Pace};
 use serde_json::json;
 
@@ -21,9 +22,9 @@ pub(crate) fn run(args: &Status) -> Result<Report, Failure> {
         say("no superblock was left: the array is named after its directory, its members have new UUIDs");
     }
     // What no header vouched for is verified, and completed where it can be.
-    let array = open_for_upkeep(args)?;
-    let rebuilt = watched(&array, Pace::default());
-    let closed = session::close(&array);
+    let array = open_for_upkeep(&Caller::Here, args)?;
+    let rebuilt = watched(&array, &Caller::Here, Pace::default());
+    let closed = array.close();
     let rebuilt = rebuilt?.rebuilt;
     closed?;
     let volumes: Vec<_> = salvaged

@@ -1,21 +1,25 @@
 //! `paritas serve`
 
+use crate::caller::Caller;
 use crate::cli::{Serve, TlsWhen};
+use crate::control::{Desk, make_run_folder};
 use crate::names::show_size;
 use crate::outcome::{Failure, Report, print, say};
 use crate::session;
 use paritas::frontend::nbd::server::{Address, Certificates, Limits, Options, Server};
 use paritas::volume::Array;
 use serde_json::{Value, json};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 
 pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
     let (certificates, tls_required) = encryption(args)?;
     let is_handed = std::env::var_os("LISTEN_FDS").is_some();
-    let array = session::open_to_serve(&args.array, args.read_only)?;
+    let array = session::open_to_serve(&Caller::Here, &args.array, args.read_only)?;
+    // What only reads keeps nobody from opening the array himself.
+    let desk = if args.read_only { None } else { Some(Desk::open(&array)?) };
     let served = serve(args, json, &array, is_handed, certificates, tls_required);
-    let closed = session::close(&array);
+    desk.iter().for_each(Desk::close);
+    let closed = array.close();
+    desk.iter().for_each(Desk::leave);
     served?;
     closed?;
     Ok(Report::silent())
@@ -81,18 +85,7 @@ fn encryption(args: &Serve) -> Result<(Option<Certificates>, bool), Failure> {
 
 /// Where clients of this machine look for the array.
 fn default_address(name: &str) -> Result<Address, Failure> {
-    let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
-        _ if rustix::process::geteuid().is_root() => PathBuf::from("/run/paritas"),
-        Some(folder) if !folder.is_empty() => PathBuf::from(folder).join("paritas"),
-        _ => {
-            return Err(Failure::usage(
-                "there is no XDG_RUNTIME_DIR: say with --listen where clients come to",
-            ));
-        }
-    };
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(|error| Failure::io(format!("{}: {error}", folder.display())))?;
     // A name may have what a file name cannot.
     let file = name.replace('/', "_");
-    Ok(Address::Unix(folder.join(format!("{file}.sock"))))
+    Ok(Address::Unix(make_run_folder()?.join(format!("{file}.sock"))))
 }

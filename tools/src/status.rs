@@ -1,8 +1,9 @@
 //! `paritas status`
 
+use crate::caller::Caller;
 use crate::cli;
 use crate::names::{SchemeName, show_size};
-use crate::outcome::{Exit, Failure, Report, say};
+use crate::outcome::{Exit, Failure, Report};
 use paritas::volume::inject::{FaultKind, MILLION};
 use paritas::volume::{
     Damage, InjectedFault, JobKind, JobStatus, Loss, MemberHealth, State, Status, VolumeStatus,
@@ -91,8 +92,8 @@ pub(crate) struct Injected {
     delay: Option<f64>,
 }
 
-pub(crate) fn run(args: &cli::Status) -> Result<Report, Failure> {
-    let status = look(args)?;
+pub(crate) fn run(args: &cli::Status, caller: &Caller) -> Result<Report, Failure> {
+    let status = look(args, caller)?;
     let exit = match status.state {
         State::Healthy => Exit::Done,
         State::Degraded => Exit::Reduced,
@@ -103,11 +104,14 @@ pub(crate) fn run(args: &cli::Status) -> Result<Report, Failure> {
     Ok(Report { exit, json, text })
 }
 
-/// Looks at an array, and says on stderr what was left alone.
-pub(crate) fn look(args: &cli::Status) -> Result<Status, Failure> {
-    let status = Status::of(&args.array, args.choice.name.as_deref());
+/// Looks at an array, and says what was left alone.
+pub(crate) fn look(args: &cli::Status, caller: &Caller) -> Result<Status, Failure> {
+    let status = match caller {
+        Caller::Here => Status::of(&args.array, args.choice.name.as_deref()),
+        Caller::Elsewhere(remote) => remote.array().status(),
+    };
     let status = status.map_err(|error| Failure::opening(&error))?;
-    status.notes.iter().for_each(|note| say(note));
+    status.notes.iter().for_each(|note| caller.say(note));
     Ok(status)
 }
 

@@ -1,5 +1,6 @@
 //! `paritas volume create`, `list`, `delete` and `resize`
 
+use crate::caller::Caller;
 use crate::cli::{self, VolumeArgs, VolumeCommand};
 use crate::names::{SchemeName, show_size};
 use crate::outcome::{Failure, Report};
@@ -7,28 +8,33 @@ use crate::session;
 use crate::status::{look, volumes};
 use serde_json::json;
 
-pub(crate) fn run(args: cli::Volume) -> Result<Report, Failure> {
+pub(crate) fn run(args: cli::Volume, caller: &Caller) -> Result<Report, Failure> {
     match args.command {
-        VolumeCommand::Create { volume, size, scheme } => create(&volume, size, scheme),
-        VolumeCommand::List(array) => list(&array),
-        VolumeCommand::Delete(volume) => delete(&volume),
-        VolumeCommand::Resize { volume, size } => resize(&volume, size),
+        VolumeCommand::Create { volume, size, scheme } => create(&volume, size, scheme, caller),
+        VolumeCommand::List(array) => list(&array, caller),
+        VolumeCommand::Delete(volume) => delete(&volume, caller),
+        VolumeCommand::Resize { volume, size } => resize(&volume, size, caller),
     }
 }
 
-fn create(args: &VolumeArgs, size: u64, scheme: Option<SchemeName>) -> Result<Report, Failure> {
-    let array = session::open_for(args)?;
+fn create(
+    args: &VolumeArgs,
+    size: u64,
+    scheme: Option<SchemeName>,
+    caller: &Caller,
+) -> Result<Report, Failure> {
+    let array = session::open_for(caller, args)?;
     let members = array.status()?.members.len();
     let name = &args.volume.volume;
     let volume = array.create_volume(name, size, scheme.map(|scheme| scheme.on(members)))?;
-    session::close(&array)?;
+    array.close()?;
     let scheme = SchemeName::spell(volume.scheme());
     let text = format!("volume '{name}', {}, {scheme}", show_size(size));
     Ok(Report::done(json!({ "name": name, "size": size, "scheme": scheme }), text))
 }
 
-fn list(args: &cli::Status) -> Result<Report, Failure> {
-    let status = look(args)?;
+fn list(args: &cli::Status, caller: &Caller) -> Result<Report, Failure> {
+    let status = look(args, caller)?;
     if let Some(error) = &status.error {
         return Err(Failure::opening(error));
     }
@@ -43,19 +49,19 @@ fn list(args: &cli::Status) -> Result<Report, Failure> {
     Ok(Report::done(json!({ "volumes": volumes(&status.volumes) }), lines.join("\n")))
 }
 
-fn delete(args: &VolumeArgs) -> Result<Report, Failure> {
-    let array = session::open_for(args)?;
+fn delete(args: &VolumeArgs, caller: &Caller) -> Result<Report, Failure> {
+    let array = session::open_for(caller, args)?;
     let name = &args.volume.volume;
     array.delete_volume(name)?;
-    session::close(&array)?;
+    array.close()?;
     Ok(Report::done(json!({ "name": name }), format!("volume '{name}' is deleted")))
 }
 
-fn resize(args: &VolumeArgs, size: u64) -> Result<Report, Failure> {
-    let array = session::open_for(args)?;
+fn resize(args: &VolumeArgs, size: u64, caller: &Caller) -> Result<Report, Failure> {
+    let array = session::open_for(caller, args)?;
     let name = &args.volume.volume;
     array.volume(name)?.resize(size)?;
-    session::close(&array)?;
+    array.close()?;
     Ok(Report::done(
         json!({ "name": name, "size": size }),
         format!("volume '{name}' has {} now", show_size(size)),

@@ -4,46 +4,17 @@ mod common;
 #[path = "../../tests/nbd_client/mod.rs"]
 mod nbd_client;
 
-use common::{Bench, MIB, command, expect, noise};
+use common::server::Server;
+use common::{Bench, MIB, expect, noise};
 use nbd_client::{Client, FLUSH, FUA, Mode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
 
-/// A server that runs.
-struct Server {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    socket: PathBuf,
-}
-
-impl Server {
-    /// Starts one on a socket beside the array; it has said its first line.
-    fn start(bench: &Bench, args: &[&str]) -> (Server, String) {
-        let socket = bench.beside("socket");
-        let listen = format!("unix:{}", socket.to_str().expect("UTF-8"));
-        let array = bench.array();
-        let all = [&["serve", &array, "--listen", &listen], args].concat();
-        let mut child = command(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        out.read_line(&mut line).expect("said");
-        (Server { child, out, socket }, line)
-    }
-
-    fn client(&self, name: &str) -> Client<UnixStream> {
-        let stream = UnixStream::connect(&self.socket).expect("connected");
-        Client::connect(stream, name, Mode::Structured).expect("negotiated")
-    }
-
-    fn signal(&mut self, signal: Signal) -> Option<i32> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("alive");
-        self.child.wait().expect("ended").code()
-    }
+fn connect(server: &Server, name: &str) -> Client<UnixStream> {
+    let stream = UnixStream::connect(&server.socket).expect("connected");
+    Client::connect(stream, name, Mode::Structured).expect("negotiated")
 }
 
 #[test]
@@ -55,10 +26,10 @@ fn it_says_where_each_volume_is_and_a_signal_ends_it_cleanly() {
         let (mut server, line) = Server::start(&bench, &["--listen", "127.0.0.1:0"]);
         let uri = format!("nbd+unix:///v?socket={}", server.socket.display());
         assert!(line.starts_with("v ") && line.trim_end().ends_with(&uri), "{line}");
-        let mut client = server.client("v");
+        let mut client = connect(&server, "v");
         assert!(client.read(0, MIB as u64) == noise(1, MIB));
         // Not flushed: the end of the server does that.
-        server.client("an empty one").write(0, 0, &noise(2, MIB));
+        connect(&server, "an empty one").write(0, 0, &noise(2, MIB));
         assert_eq!(server.signal(signal), Some(0));
         assert!(!server.socket.exists());
         let mut rest = String::new();
@@ -76,7 +47,7 @@ fn it_says_where_each_volume_is_and_a_signal_ends_it_cleanly() {
     assert_eq!((&said["exports"][0]["name"], &said["exports"][0]["size"]), (&"v".into(), &MIB.into()));
     assert_eq!(said["exports"].as_array().map(Vec::len), Some(1));
     // The only export is the one without a name, too.
-    assert_eq!(server.client("").size, MIB as u64);
+    assert_eq!(connect(&server, "").size, MIB as u64);
     assert_eq!(server.signal(Signal::TERM), Some(0));
     server.out.read_to_string(&mut json).expect("said");
     assert_eq!(serde_json::from_str::<Value>(&json).expect("one document"), said);
@@ -88,7 +59,7 @@ fn a_degraded_array_is_served_and_what_is_flushed_outlives_a_killed_server() {
     bench.import("v", &noise(3, 4 * MIB));
     bench.lose(1);
     let (mut server, _) = Server::start(&bench, &[]);
-    let mut client = server.client("v");
+    let mut client = connect(&server, "v");
     assert!(client.read(0, 4 * MIB as u64) == noise(3, 4 * MIB));
     client.write(0, 0, &noise(4, MIB));
     client.done(FLUSH, 0, 0, 0);
@@ -96,7 +67,7 @@ fn a_degraded_array_is_served_and_what_is_flushed_outlives_a_killed_server() {
     let _killed = server.signal(Signal::KILL);
     assert!(server.socket.exists(), "nobody removes it");
     let (mut server, _) = Server::start(&bench, &[]);
-    let mut client = server.client("v");
+    let mut client = connect(&server, "v");
     assert!(client.read(0, 2 * MIB as u64) == [noise(4, MIB), noise(5, MIB)].concat());
     assert_eq!(server.signal(Signal::TERM), Some(0));
 }
@@ -107,7 +78,7 @@ fn a_read_only_server_writes_nothing() {
     bench.import("v", &noise(6, MIB));
     let before = common::fingerprint(std::path::Path::new(&bench.array()));
     let (mut server, _) = Server::start(&bench, &["--read-only"]);
-    let mut client = server.client("v");
+    let mut client = connect(&server, "v");
     assert!(client.read(0, MIB as u64) == noise(6, MIB));
     assert_eq!(client.call(nbd_client::WRITE, 0, 0, 512, &[1; 512]).error, nbd_client::EPERM);
     assert_eq!(server.signal(Signal::TERM), Some(0));
@@ -142,6 +113,6 @@ fn what_cannot_be_served_is_refused() {
     let (mut server, _) = Server::start(&bench, &[]);
     let ended = expect(65, &["serve", &other.array(), "--listen", &taken]);
     assert!(ended.err.contains("somebody listens"), "{ended:?}");
-    assert!(server.client("v").read(0, MIB as u64) == noise(7, MIB));
+    assert!(connect(&server, "v").read(0, MIB as u64) == noise(7, MIB));
     assert_eq!(server.signal(Signal::TERM), Some(0));
 }

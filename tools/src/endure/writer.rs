@@ -4,6 +4,7 @@
 
 use super::history::{Flush, History, Verb};
 use super::{WriterArgs, file_error};
+use crate::caller::Caller;
 use crate::outcome::{Failure, Report};
 use crate::session;
 use paritas::volume::{Array, Volume};
@@ -17,7 +18,7 @@ const SECTOR: u64 = super::history::SECTOR as u64;
 const INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) fn run(args: &WriterArgs) -> Result<Report, Failure> {
-    let array = session::open(&args.array, None)?;
+    let array = session::open(&Caller::Here, &args.array, None)?;
     let volumes: Vec<Volume> =
         args.volumes.iter().map(|name| array.volume(name)).collect::<Result<_, _>>()?;
     tell("opened")?;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test program uses a part.
 
+pub(crate) mod server;
+
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::os::unix::fs::FileExt;
@@ -28,7 +30,8 @@ impl Ended {
 
 pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paritas"));
-    command.args(args).stdin(Stdio::null());
+    // Sockets of servers, away from those of this machine.
+    command.args(args).stdin(Stdio::null()).env("PARITAS_RUN", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

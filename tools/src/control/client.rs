@@ -1,0 +1,105 @@
+//! Finds the server that has an array open, and follows what it says of a command.
+
+use super::command::named;
+use super::folder::sockets;
+use super::wire::{Claim, Order, Question, VERSION, Word, receive, send, send_descriptors};
+use crate::caller::{Bar, Caller};
+use crate::cli::Command;
+use crate::outcome::{Failure, Report, say};
+use std::io::{self, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A server answers without waiting for its members. One that takes longer is not asked again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The server that has the array of a command open.
+pub(crate) struct Owner {
+    input: BufReader<UnixStream>,
+}
+
+/// The server that has the array open that a command names. `None` when none has, or the command needs none.
+///
+/// # Errors
+/// When several have an array open that is meant, or one of another version has.
+pub(crate) fn find(command: &Command) -> Result<Option<Owner>, Failure> {
+    let Some((place, name)) = named(command) else { return Ok(None) };
+    let sockets = sockets();
+    if sockets.is_empty() {
+        return Ok(None);
+    }
+    let place = whole(place).map_err(|error| Failure::io(format!("{}: {error}", place.display())))?;
+    let question = Question { place: place.into(), name: name.map(str::to_owned) };
+    // A socket whose server is gone refuses, or says nothing.
+    let mut owners: Vec<(Owner, Claim)> =
+        sockets.iter().filter_map(|socket| ask(socket, &question).ok().flatten()).collect();
+    if owners.len() > 1 {
+        let arrays: Vec<&str> = owners.iter().map(|(_, claim)| claim.array.as_str()).collect();
+        let text =
+            format!("several arrays are meant: {}; choose with --name or by one member", arrays.join(", "));
+        return Err(Failure::refused(text));
+    }
+    match owners.pop() {
+        Some((_, claim)) if claim.version != VERSION => Err(Failure::refused(format!(
+            "array {} is served by paritas {}, and this is {VERSION}: use that one, or serve it anew",
+            claim.array, claim.version
+        ))),
+        owner => Ok(owner.map(|(owner, _)| owner)),
+    }
+}
+
+/// From the root on, and by its true name where it has one.
+fn whole(place: &Path) -> io::Result<PathBuf> {
+    place.canonicalize().or_else(|_absent| std::path::absolute(place))
+}
+
+fn ask(socket: &Path, question: &Question) -> io::Result<Option<(Owner, Claim)>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    send(&mut stream, question)?;
+    let mut input = BufReader::new(stream);
+    let claim: Option<Claim> = receive(&mut input)?;
+    Ok(claim.filter(|claim| claim.is_mine).map(|claim| (Owner { input }, claim)))
+}
+
+impl Owner {
+    /// Lets the server run the command that this process was started for.
+    ///
+    /// # Errors
+    /// Its own; and when the server ends before it says how the command ended.
+    pub(crate) fn run(mut self) -> Result<Report, Failure> {
+        self.order().map_err(|error| unheard(&error))?;
+        let caller = Caller::Here;
+        let mut bar: Option<Bar<'_>> = None;
+        loop {
+            let word = receive(&mut self.input).map_err(|error| unheard(&error))?;
+            match word.ok_or_else(|| unheard(&"it ended"))? {
+                Word::Say(text) => say(&text),
+                Word::Begin { what, total } => bar = Some(caller.bar(&what, total)),
+                Word::At { done, total } => {
+                    if let Some(bar) = &mut bar {
+                        bar.show(done, total);
+                    }
+                }
+                Word::End => bar = None,
+                Word::Done(report) => return Ok(report),
+                Word::Failed(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn order(&mut self) -> io::Result<()> {
+        let folder = std::env::current_dir()?.into();
+        let order = Order { words: std::env::args_os().collect(), folder };
+        let stream = self.input.get_mut();
+        stream.set_read_timeout(None)?;
+        send_descriptors(stream)?;
+        send(stream, &order)
+    }
+}
+
+fn unheard(why: &dyn std::fmt::Display) -> Failure {
+    Failure::io(format!("the server that has the array open did not say how the command ended: {why}"))
+}

@@ -1,0 +1,84 @@
+//! Which commands a server runs for others, and the paths in them.
+
+use crate::cli::{Command, Inject, Status, VolumeArgs, VolumeCommand};
+use std::path::{Path, PathBuf};
+
+/// The array that a command works on, if a server that has it open can do that.
+pub(super) fn named(command: &Command) -> Option<(&Path, Option<&str>)> {
+    match command {
+        Command::Status(args) | Command::Scrub(args) | Command::Clear(args) => Some(of_array(args)),
+        Command::Volume(args) => Some(match &args.command {
+            VolumeCommand::List(args) => of_array(args),
+            VolumeCommand::Create { volume, .. } | VolumeCommand::Resize { volume, .. } => of_volume(volume),
+            VolumeCommand::Delete(volume) => of_volume(volume),
+        }),
+        Command::Import(args) => Some(of_volume(&args.volume)),
+        Command::Export(args) => Some(of_volume(&args.volume)),
+        Command::Fail(args) => Some(of_array(&args.array)),
+        Command::Replace(args) => Some(of_array(&args.array)),
+        Command::Rebuild(args) => Some(of_array(&args.array)),
+        Command::Inject(args) => Some(of_array(&args.array)),
+        _ => None,
+    }
+}
+
+fn of_array(args: &Status) -> (&Path, Option<&str>) {
+    (&args.array, args.choice.name.as_deref())
+}
+
+fn of_volume(args: &VolumeArgs) -> (&Path, Option<&str>) {
+    (&args.volume.array, args.choice.name.as_deref())
+}
+
+/// Lets the paths in a command lead on from a folder, as they do for its caller.
+pub(super) fn lead_on(command: &mut Command, folder: &Path) {
+    let at = |path: &mut PathBuf| *path = folder.join(&*path);
+    match command {
+        Command::Status(args) | Command::Scrub(args) | Command::Clear(args) => at(&mut args.array),
+        Command::Volume(args) => match &mut args.command {
+            VolumeCommand::List(args) => at(&mut args.array),
+            VolumeCommand::Create { volume, .. } | VolumeCommand::Resize { volume, .. } => {
+                at(&mut volume.volume.array);
+            }
+            VolumeCommand::Delete(volume) => at(&mut volume.volume.array),
+        },
+        Command::Import(args) => {
+            at(&mut args.volume.volume.array);
+            file(&mut args.file, folder);
+        }
+        Command::Export(args) => {
+            at(&mut args.volume.volume.array);
+            file(&mut args.file, folder);
+        }
+        Command::Fail(args) => {
+            at(&mut args.array.array);
+            member(&mut args.member, folder);
+        }
+        Command::Replace(args) => {
+            at(&mut args.array.array);
+            member(&mut args.old, folder);
+            at(&mut args.new);
+        }
+        Command::Rebuild(args) => at(&mut args.array.array),
+        Command::Inject(Inject { array, member: struck, remove, .. }) => {
+            at(&mut array.array);
+            [struck, remove].into_iter().flatten().for_each(|name| member(name, folder));
+        }
+        _ => {}
+    }
+}
+
+/// A file, unless it is the standard input or output.
+fn file(path: &mut PathBuf, folder: &Path) {
+    if path != Path::new("-") {
+        *path = folder.join(&*path);
+    }
+}
+
+/// A member may be named by a path, and by what looks like one.
+fn member(name: &mut PathBuf, folder: &Path) {
+    let path = folder.join(&*name);
+    if name.components().count() > 1 || path.exists() {
+        *name = path;
+    }
+}

@@ -1,0 +1,201 @@
+//! Commands on an array that a server has open: they work as on one that nobody has open.
+
+mod common;
+
+use common::server::Server;
+use common::{Bench, MIB, command, expect, noise, padded, paritas};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+/// Looks again and again until it is so.
+fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Sockets of servers that were left behind or run, of one array.
+fn sockets(bench: &Bench) -> usize {
+    let status = expect(0, &["status", &bench.array(), "--json"]).json();
+    let uuid = status["uuid"].as_str().expect("a UUID").to_owned();
+    let entries = std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    names.filter(|name| name.starts_with(&uuid[..8])).count()
+}
+
+#[test]
+fn volumes_are_made_filled_and_removed_in_a_server() {
+    let bench = Bench::new(3, "2+1");
+    let array = bench.array();
+    let (mut server, _) = Server::start(&bench, &[]);
+    expect(0, &["volume", "create", &bench.volume("a"), "--size", "16M"]);
+    expect(65, &["volume", "create", &bench.volume("a"), "--size", "16M"]);
+    let listed = expect(0, &["volume", "list", &array, "--json"]).json();
+    assert_eq!(listed["volumes"][0]["name"], "a");
+    let data = noise(1, 3 * MIB + 77);
+    bench.import("b", &data);
+    assert!(bench.export("b") == padded(&data));
+    expect(0, &["volume", "resize", &bench.volume("b"), "--size", "1M"]);
+    assert!(bench.export("b") == data[..MIB]);
+    expect(0, &["volume", "delete", &bench.volume("a")]);
+    expect(65, &["export", &bench.volume("a"), text(&bench.beside("none"))]);
+    expect(64, &["volume", "resize", &bench.volume("b"), "--size", "1"]);
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    // What was done there is there.
+    assert!(bench.export("b") == data[..MIB]);
+    assert_eq!(sockets(&bench), 0, "its socket is gone with it");
+}
+
+#[test]
+fn the_callers_folder_input_and_output_are_the_commands() {
+    let bench = Bench::new(3, "2+1");
+    let (mut server, _) = Server::start(&bench, &[]);
+    let data = noise(2, 2 * MIB);
+    let mut import = command(&["import", "-", "array:v"]);
+    let mut child = import.current_dir(bench.beside("")).stdin(Stdio::piped()).spawn().expect("started");
+    child.stdin.take().expect("piped").write_all(&data).expect("taken");
+    assert!(child.wait().expect("ended").success());
+    let export = command(&["export", "../array:v", "-"]).current_dir(bench.array()).output().expect("ran");
+    assert!(export.status.success() && export.stdout == data);
+    let export = command(&["export", "m0:v", "copy"]).current_dir(bench.array()).status().expect("ran");
+    assert!(export.success() && std::fs::read(bench.beside("array/copy")).expect("there") == data);
+    // A member by its file name, and a new one by a path that leads on from here.
+    let replace = command(&["replace", "array", "m1", "new"]).current_dir(bench.beside("")).status();
+    assert!(replace.expect("ran").success() && bench.beside("new").exists());
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+}
+
+#[test]
+fn members_fail_are_replaced_rebuilt_and_scrubbed_while_they_are_served() {
+    let bench = Bench::new(4, "2+1");
+    let array = bench.array();
+    let data = noise(3, 6 * MIB);
+    bench.import("v", &data);
+    let (mut server, _) = Server::start(&bench, &[]);
+    expect(0, &["fail", &array, "m2"]);
+    expect(65, &["fail", &array, "m2"]);
+    let status = expect(1, &["status", &array, "--json"]).json();
+    assert_eq!(status["members"][2]["state"], "failed");
+    expect(0, &["replace", &array, "2", text(&bench.beside("array/new"))]);
+    expect(0, &["rebuild", &array, "--limit", "1G"]);
+    let scrub = expect(0, &["scrub", &array, "--json"]).json();
+    assert!(scrub["read"].as_u64() > Some(6 << 20), "{scrub}");
+    expect(0, &["status", &array]);
+    expect(0, &["clear", &array]);
+    assert!(bench.export("v") == data);
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    bench.lose(0);
+    assert!(bench.export("v") == data);
+}
+
+#[test]
+fn faults_strike_the_array_that_is_served_until_they_are_removed() {
+    let bench = Bench::new(3, "2+1");
+    let array = bench.array();
+    let data = noise(4, 4 * MIB);
+    bench.import("v", &data);
+    let (mut server, _) = Server::start(&bench, &[]);
+    let kept = expect(0, &["inject", &array, "m0", "read-error"]);
+    assert!(kept.out.contains("at once"), "{kept:?}");
+    assert!(bench.beside("array/m0.inject").exists(), "it is kept, too");
+    assert!(bench.export("v") == data);
+    let errors = |status: &Value| status["members"][0]["errors"]["read"].as_u64().expect("a number");
+    let struck = paritas(&["status", &array, "--json"]).json();
+    assert!(errors(&struck) > 0, "{struck}");
+    let list = expect(0, &["inject", &array, "--list", "--json"]).json();
+    assert_eq!(list["injected"].as_array().map(Vec::len), Some(1));
+    expect(0, &["inject", &array, "--remove", "m0"]);
+    let list = expect(0, &["inject", &array, "--list", "--json"]).json();
+    assert_eq!(list["injected"].as_array().map(Vec::len), Some(0));
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_command_finds_the_array_itself_when_its_server_was_killed() {
+    let bench = Bench::new(3, "2+1");
+    let data = noise(5, MIB);
+    let (mut server, _) = Server::start(&bench, &[]);
+    bench.import("v", &data);
+    let _killed = server.signal(Signal::KILL);
+    assert_eq!(sockets(&bench), 1, "nobody removes it");
+    assert!(bench.export("v") == data);
+    let (mut server, _) = Server::start(&bench, &[]);
+    assert_eq!(sockets(&bench), 1, "the next server does");
+    assert!(bench.export("v") == data);
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+}
+
+#[test]
+fn what_was_begun_for_a_caller_that_is_gone_is_undone() {
+    let bench = Bench::new(3, "2+1");
+    let (mut server, _) = Server::start(&bench, &[]);
+    let mut import =
+        command(&["import", "-", &bench.volume("v")]).stdin(Stdio::piped()).spawn().expect("started");
+    let mut input = import.stdin.take().expect("piped");
+    input.write_all(&noise(6, 8 * MIB)).expect("taken");
+    let exists = || expect(0, &["volume", "list", &bench.array()]).out.contains("v ");
+    assert!(exists());
+    import.kill().expect("alive");
+    let _killed = import.wait().expect("ended");
+    drop(input);
+    until(|| !exists());
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+}
+
+#[test]
+fn of_two_servers_the_one_that_is_meant_runs_the_command() {
+    let (one, other) = (Bench::new(2, "mirror"), Bench::new(2, "mirror"));
+    one.import("v", &noise(7, MIB));
+    other.import("v", &noise(8, MIB));
+    let (mut first, _) = Server::start(&one, &[]);
+    let (mut second, _) = Server::start(&other, &[]);
+    assert!(one.export("v") == noise(7, MIB));
+    assert!(other.export("v") == noise(8, MIB));
+    // Both in one directory, by links.
+    let both = one.beside("both");
+    std::fs::create_dir(&both).expect("made");
+    for (bench, prefix) in [(&one, "a"), (&other, "b")] {
+        for i in 0..2 {
+            let link = both.join(format!("{prefix}{i}"));
+            std::os::unix::fs::symlink(bench.member(i), link).expect("linked");
+        }
+    }
+    let refused = expect(65, &["status", text(&both)]);
+    assert!(refused.err.contains("several arrays are meant"), "{refused:?}");
+    let status = expect(0, &["status", text(&both.join("b1")), "--json"]).json();
+    let uuid = expect(0, &["status", &other.array(), "--json"]).json()["uuid"].clone();
+    assert_eq!(status["uuid"], uuid);
+    for server in [&mut first, &mut second] {
+        assert_eq!(server.signal(Signal::TERM), Some(0));
+    }
+}
+
+#[test]
+fn a_command_that_the_end_of_the_server_interrupts_says_so() {
+    let bench = Bench::new(3, "2+1");
+    let (mut server, _) = Server::start(&bench, &[]);
+    let mut import = command(&["import", "-", &bench.volume("v")])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut input = import.stdin.take().expect("piped");
+    input.write_all(&noise(9, 8 * MIB)).expect("taken");
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    // Nobody reads any more, or the next piece finds the array closed.
+    let _broken = input.write_all(&noise(10, 8 * MIB)).is_err();
+    drop(input);
+    let ended = import.wait_with_output().expect("ended");
+    assert!(!ended.status.success());
+    assert!(!ended.stderr.is_empty());
+    expect(0, &["status", &bench.array()]);
+}

@@ -4,9 +4,10 @@
 use super::capacity::Limits;
 use super::checkpoint::Cut;
 use super::moves::{Moves, Touches};
+use super::reins::Reins;
 use super::room::Supply;
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::Checkpoint;
+use crate::format::superblock::{Checkpoint, JobKind};
 use crate::format::tables::DamageRecord;
 use crate::log::{Buffered, Log};
 use crate::map::{Catalog, PageCache, Volume};
@@ -59,6 +60,10 @@ pub struct Progress {
     pub(super) closing: bool,
     /// A job works on the segments.
     pub(super) maintaining: bool,
+    /// Which one, if it is a long one.
+    pub(super) job: Option<JobKind>,
+    /// How jobs are held, by their kinds.
+    pub(super) reins: BTreeMap<JobKind, Reins>,
     /// Someone makes all metadata stronger.
     pub(super) raising: bool,
     /// The array was closed.

@@ -133,6 +133,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         history: Vec::new(),
         members: table,
         jobs: Vec::new(),
+        scrubbed: 0,
         checkpoint: Checkpoint {
             runway: space.plan_runway(&[], &BTreeSet::new()),
             ..Checkpoint::blank(nonce)

@@ -199,6 +199,8 @@ pub struct Superblock {
     pub members: Vec<MemberRecord>,
     /// Jobs under way or interrupted, at most one of each kind, in the order of [`JobKind`].
     pub jobs: Vec<Job>,
+    /// The day on which a scrub came to its end last, in days since 1970-01-01; 0: never.
+    pub scrubbed: u16,
     /// The newest checkpoint.
     pub checkpoint: Checkpoint,
 }

@@ -5,6 +5,7 @@
 //! the next checkpoint makes that durable. A crash before it leaves the old table and a free chunk: so a rebuild
 //! goes on where the last checkpoint was, and none is ever half of a column.
 
+use super::gait::Gait;
 use super::losses::losses;
 use crate::commit::Core;
 use crate::error::Result;
@@ -17,20 +18,16 @@ use crate::types::{BLOCK_U64, Column, SegmentId};
 use crate::zoo::{Bug, Mark, planted, reach, reach_if};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Segments that are rebuilt at once: their reads and writes overlap.
 const AT_ONCE: usize = 4;
 /// Bytes written between two checkpoints: what a crash makes it do again.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 
-/// The longest sleep of a job that is ahead of its pace: it looks in between whether the array is being closed.
-const NAP: Duration = Duration::from_millis(200);
-
 /// How fast a job may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pace {
-    /// Bytes written to members per second at most.
+    /// Bytes per second at most: those that a rebuild writes to members, those that a scrub reads.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -47,10 +44,13 @@ pub struct Rebuilt {
     pub lost: u64,
     /// Columns that are still missing, because no member has room for them or too little is left to make them.
     pub missing: u64,
+    /// It was paused before its end. The next one goes on there.
+    pub paused: bool,
 }
 
 /// Gives every segment the columns that it lacks, as far as there is room, and lets members that were replaced
-/// go. Everything it did is durable on return. An array that is closed meanwhile stops it between two segments.
+/// go. Everything it did is durable on return. An array that is closed meanwhile stops it between two segments; so does
+/// who pauses it.
 ///
 /// # Errors
 /// When the array takes no more writes, or its metadata is damaged.
@@ -63,8 +63,7 @@ pub async fn rebuild(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
 pub(super) async fn rebuild_alone(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
     let mut rebuild = Rebuild {
         core,
-        pace,
-        begun: core.env().clock.monotonic(),
+        gait: Gait::new(core, JobKind::Rebuild, pace.bytes_per_second),
         done: Rebuilt::default(),
         cramped: BTreeSet::new(),
     };
@@ -74,8 +73,7 @@ pub(super) async fn rebuild_alone(core: &Arc<Core>, pace: Pace) -> Result<Rebuil
 
 struct Rebuild<'a> {
     core: &'a Arc<Core>,
-    pace: Pace,
-    begun: Duration,
+    gait: Gait<'a>,
     done: Rebuilt,
     /// Segments that lack columns for want of room.
     cramped: BTreeSet<SegmentId>,
@@ -86,7 +84,7 @@ impl Rebuild<'_> {
         // What could not be completed is not tried again before the members change.
         let mut hopeless = BTreeSet::new();
         let mut tried = None;
-        while self.is_needed() && !self.core.is_ending() {
+        while self.is_needed() && !self.gait.is_over() {
             self.core.settle_lacking().await?;
             let mut work = self.lacking();
             work.retain(|lacking| !hopeless.contains(&lacking.segment));
@@ -108,6 +106,9 @@ impl Rebuild<'_> {
                 if self.core.is_ending() {
                     return Ok(());
                 }
+                if self.gait.is_paused() {
+                    break;
+                }
                 let before = self.done.written;
                 hopeless.extend(self.group(group).await?);
                 unsaved += self.done.written - before;
@@ -115,8 +116,12 @@ impl Rebuild<'_> {
                     self.core.checkpoint().await?;
                     unsaved = 0;
                 }
-                self.rest().await;
+                self.gait.rest(self.done.written).await;
             }
+        }
+        self.done.paused = self.gait.is_paused() && self.is_needed();
+        if self.done.paused && self.done.columns > 0 {
+            self.core.checkpoint().await?;
         }
         self.done.missing = self.lacking().iter().map(|lacking| lacking.columns.len() as u64).sum();
         if self.done.missing == 0 && self.done.columns > 0 {
@@ -280,20 +285,6 @@ impl Rebuild<'_> {
         if let Some(mut job) = pool.job(JobKind::Rebuild) {
             job.done = job.total.min(job.done + bytes(lacking));
             pool.set_job(job);
-        }
-    }
-
-    /// Waits as long as the limit asks for.
-    async fn rest(&self) {
-        let Some(limit) = self.pace.bytes_per_second.filter(|limit| *limit > 0) else { return };
-        let clock = &self.core.env().clock;
-        let due = Duration::from_millis(self.done.written.saturating_mul(1000) / limit);
-        loop {
-            let ahead = due.saturating_sub(clock.monotonic().saturating_sub(self.begun));
-            if ahead.is_zero() || self.core.is_ending() {
-                return;
-            }
-            clock.sleep(ahead.min(NAP)).await;
         }
     }
 }

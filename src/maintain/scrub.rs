@@ -3,6 +3,7 @@
 //! It goes by segment numbers and says in the superblock how far it is, so that an interrupted one goes on there.
 //! What is written while it runs is new, and verified by the next one.
 
+use super::gait::Gait;
 use super::losses::losses;
 use super::rebuild::{Pace, rebuild_alone};
 use crate::commit::Core;
@@ -10,7 +11,7 @@ use crate::error::Result;
 use crate::format::superblock::{Job, JobKind};
 use crate::limits::RING_SLOTS;
 use crate::runtime::join_all;
-use crate::types::{BLOCK_U64, SegmentId};
+use crate::types::{BLOCK_U64, Epoch, SegmentId};
 use crate::zoo::{Mark, reach_if};
 use std::sync::Arc;
 
@@ -37,20 +38,23 @@ pub struct Scrub {
     /// Columns of segments that are still missing, and records without a description left: what is there has
     /// less redundancy than it should have.
     pub reduced: u64,
+    /// It was paused before its end. The next one goes on there.
+    pub paused: bool,
 }
 
 /// Rebuilds what is missing, then verifies everything and heals what is wrong. Durable on return. An array that is
-/// closed meanwhile stops it between two segments.
+/// closed meanwhile stops it between two segments; so does who pauses it. When members change, what is missing is
+/// rebuilt before it goes on.
 ///
 /// # Errors
 /// When the array takes no more writes, or its metadata is damaged.
-pub async fn scrub(core: &Arc<Core>) -> Result<Scrub> {
+pub async fn scrub(core: &Arc<Core>, pace: Pace) -> Result<Scrub> {
     let _maintenance = core.maintenance().await;
     let stripes = core.stripes();
     let healed_before = stripes.counters().healed;
-    let rebuilt = rebuild_alone(core, Pace::default()).await?;
-    let mut done =
-        Scrub { written: rebuilt.written, lost: rebuilt.lost, reduced: rebuilt.missing, ..Scrub::default() };
+    let mut gait = Gait::new(core, JobKind::Scrub, pace.bytes_per_second);
+    let mut done = Scrub::default();
+    let mut epoch = done.rebuild(core).await?;
     // All that is settled by now, also what was written a moment ago.
     core.checkpoint().await?;
     let (mut job, segments) = plan(core);
@@ -60,6 +64,14 @@ pub async fn scrub(core: &Arc<Core>) -> Result<Scrub> {
     for group in segments.chunks(AT_ONCE) {
         if core.is_ending() {
             return Ok(done);
+        }
+        if gait.is_paused() {
+            done.paused = true;
+            core.checkpoint().await?;
+            return Ok(done);
+        }
+        if stripes.pool.superblock().epoch != epoch {
+            epoch = done.rebuild(core).await?;
         }
         let scrubbing = group.iter().map(|(id, _)| stripes.scrub(*id));
         for ((id, bytes), found) in group.iter().zip(join_all(scrubbing.collect()).await) {
@@ -80,12 +92,42 @@ pub async fn scrub(core: &Arc<Core>) -> Result<Scrub> {
             core.checkpoint().await?;
             unsaved = 0;
         }
+        gait.rest(done.read).await;
+    }
+    if stripes.pool.superblock().epoch != epoch {
+        done.rebuild(core).await?;
     }
     done.superblocks = core.mend_superblocks().await?;
     stripes.pool.end_job(JobKind::Scrub);
+    stripes.pool.set_scrubbed(core.env().clock.wall_seconds());
     core.checkpoint().await?;
     done.healed = stripes.counters().healed - healed_before;
     Ok(done)
+}
+
+impl Scrub {
+    /// Rebuilds what is missing. Returns the epoch in which it was.
+    async fn rebuild(&mut self, core: &Arc<Core>) -> Result<Epoch> {
+        let epoch = core.stripes().pool.superblock().epoch;
+        let rebuilt = rebuild_alone(core, Pace::default()).await?;
+        self.written += rebuilt.written;
+        self.lost += rebuilt.lost;
+        self.reduced = rebuilt.missing;
+        Ok(epoch)
+    }
+}
+
+/// Forgets how far an interrupted scrub was: the next one begins anew. Pauses one that is under way, and waits for
+/// that.
+///
+/// # Errors
+/// When it could not be made durable.
+pub async fn forget_scrub(core: &Arc<Core>) -> Result<()> {
+    core.hold(JobKind::Scrub, |reins| reins.paused = true);
+    let _maintenance = core.maintenance().await;
+    core.hold(JobKind::Scrub, |reins| reins.paused = false);
+    core.stripes().pool.end_job(JobKind::Scrub);
+    core.checkpoint().await
 }
 
 /// What there is to scrub, going on from where an interrupted one was.

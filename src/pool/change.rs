@@ -12,6 +12,9 @@ use crate::types::{Scheme, Slot};
 use crate::zoo::{Bug, Mark, planted, reach};
 use std::sync::Arc;
 
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
 impl Pool {
     /// Takes a member out for good and raises the epoch.
     ///
@@ -172,6 +175,13 @@ impl Pool {
             jobs.push(job);
             jobs.sort_by_key(|job| job.kind);
         });
+    }
+
+    /// A scrub came to its end, so many seconds after 1970 began. Durable with the next commit.
+    pub fn set_scrubbed(&self, time: u64) {
+        // A clock that was never set is no reason to believe that it never was.
+        let day = u16::try_from(time / DAY).unwrap_or(u16::MAX).max(1);
+        self.state.with(|state| state.superblock.scrubbed = day);
     }
 
     /// A job is done. Durable with the next commit.

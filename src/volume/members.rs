@@ -9,7 +9,7 @@ use super::status::Present;
 use crate::device::Ring;
 use crate::device::inject::Injector;
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{MemberRecord, MemberState};
+use crate::format::superblock::{JobKind, MemberRecord, MemberState};
 use crate::layout::Geometry;
 use crate::limits::RING_BYTES;
 use crate::maintain::{Pace, Rebuilt, Scrub};
@@ -122,7 +122,7 @@ impl Array {
     /// # Errors
     /// When the array takes no more writes, or its metadata is damaged.
     pub fn scrub(&self) -> Result<Scrub> {
-        settle(self.engine.wait(self.start_scrub()))
+        self.scrub_paced(Pace::default())
     }
 
     /// [`Array::scrub`] as a future.
@@ -130,11 +130,62 @@ impl Array {
     /// # Errors
     /// As [`Array::scrub`].
     pub async fn scrub_async(&self) -> Result<Scrub> {
-        settle(self.start_scrub().await)
+        settle(self.start_scrub(Pace::default()).await)
     }
 
-    fn start_scrub(&self) -> Ticket<Result<Scrub>> {
-        self.engine.start(async move |shard: Shard| shard.scrub().await)
+    /// [`Array::scrub`] at a pace.
+    ///
+    /// # Errors
+    /// As [`Array::scrub`].
+    pub fn scrub_paced(&self, pace: Pace) -> Result<Scrub> {
+        settle(self.engine.wait(self.start_scrub(pace)))
+    }
+
+    /// Holds jobs of a kind back: one that is under way ends where it is, within moments, and none begins in the
+    /// background, until [`Array::rebuild`] or [`Array::scrub`] asks for it again or the array is opened anew.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub fn pause(&self, kind: JobKind) -> Result<()> {
+        settle(self.engine.wait(self.engine.start(async move |shard: Shard| {
+            shard.core().hold(kind, |reins| reins.paused = true);
+            Ok(())
+        })))
+    }
+
+    /// Whether jobs of a kind are held back.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub fn is_paused(&self, kind: JobKind) -> Result<bool> {
+        settle(
+            self.engine
+                .wait(self.engine.start(async move |shard: Shard| Ok(shard.core().reins(kind).paused))),
+        )
+    }
+
+    /// Limits jobs of a kind to so many bytes per second, one that is under way too; `None` lets them go as fast as
+    /// they can. A rebuild counts what it writes, a scrub what it reads. Until the array is closed.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`].
+    pub fn limit(&self, kind: JobKind, bytes_per_second: Option<u64>) -> Result<()> {
+        settle(self.engine.wait(self.engine.start(async move |shard: Shard| {
+            shard.core().hold(kind, |reins| reins.limit = bytes_per_second);
+            Ok(())
+        })))
+    }
+
+    /// Ends a scrub for good, whether it is under way or was interrupted: the next one begins anew. Durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::Closed`], [`Kind::ReadOnly`], [`Kind::Io`].
+    pub fn stop_scrub(&self) -> Result<()> {
+        settle(self.engine.wait(self.engine.start(async move |shard: Shard| shard.stop_scrub().await)))
+    }
+
+    fn start_scrub(&self, pace: Pace) -> Ticket<Result<Scrub>> {
+        self.engine.start(async move |shard: Shard| shard.scrub_paced(pace).await)
     }
 
     fn start_rebuild(&self, pace: Pace) -> Ticket<Result<Rebuilt>> {

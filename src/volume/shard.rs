@@ -3,6 +3,7 @@
 use crate::commit::{Core, CreateOptions, OpenOptions, Upkeep};
 use crate::device::{Aligned, Frame};
 use crate::error::{Error, Kind, Result};
+use crate::format::superblock::JobKind;
 use crate::format::tables::DamageRecord;
 use crate::limits::WRITE_BLOCKS_MAX;
 use crate::maintain::{Pace, Rebuilt, Scrub};
@@ -222,6 +223,7 @@ impl Shard {
     /// # Errors
     /// When the array takes no more writes, or its metadata is damaged.
     pub async fn rebuild(&self, pace: Pace) -> Result<Rebuilt> {
+        self.core.hold(JobKind::Rebuild, |reins| reins.paused = false);
         crate::maintain::rebuild(&self.core, pace).await
     }
 
@@ -230,7 +232,24 @@ impl Shard {
     /// # Errors
     /// When the array takes no more writes, or its metadata is damaged.
     pub async fn scrub(&self) -> Result<Scrub> {
-        crate::maintain::scrub(&self.core).await
+        self.scrub_paced(Pace::default()).await
+    }
+
+    /// [`Shard::scrub`] at a pace: bytes that are read.
+    ///
+    /// # Errors
+    /// As [`Shard::scrub`].
+    pub async fn scrub_paced(&self, pace: Pace) -> Result<Scrub> {
+        self.core.hold(JobKind::Scrub, |reins| reins.paused = false);
+        crate::maintain::scrub(&self.core, pace).await
+    }
+
+    /// Ends a scrub that is under way or was interrupted, and forgets how far it was; durable on return.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn stop_scrub(&self) -> Result<()> {
+        crate::maintain::forget_scrub(&self.core).await
     }
 
     /// Writes a checkpoint, so that opening has little to replay.

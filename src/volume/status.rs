@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::discover::{Discovery, Patience, Seen, discover};
-use crate::commit::{Core, OpenOptions};
+use crate::commit::{Core, OpenOptions, Reins};
 use crate::device::Device;
 use crate::device::inject::{Fault, Injection, Injector};
 use crate::error::{Error, Kind, Result};
@@ -152,6 +152,12 @@ pub struct JobStatus {
     pub done: u64,
     /// Bytes of members in all, an estimate.
     pub total: u64,
+    /// Whether it is under way.
+    pub running: bool,
+    /// Whether it waits until somebody asks for it again.
+    pub paused: bool,
+    /// Bytes per second at most, if somebody limits it.
+    pub limit: Option<u64>,
 }
 
 /// A fault that strikes a member on purpose.
@@ -184,6 +190,8 @@ pub struct Status {
     pub volumes: Vec<VolumeStatus>,
     /// Jobs under way or interrupted.
     pub jobs: Vec<JobStatus>,
+    /// The day on which a scrub came to its end last, in days since 1970-01-01.
+    pub scrubbed: Option<u16>,
     /// What is lost.
     pub damage: Vec<Damage>,
     /// What goes wrong on purpose.
@@ -382,8 +390,11 @@ pub(super) fn status(core: &Core, present: &Present, notes: Vec<String>) -> Stat
     let damage = damage(core);
     let state = judge(core, &missing, members.iter().all(MemberStatus::is_in_full_use));
     let counters = core.stripes().counters();
+    let under_way = core.job_under_way();
+    let jobs = superblock.jobs.iter().map(|job| job_status(job, under_way, core.reins(job.kind)));
     Status {
         state,
+        jobs: jobs.collect(),
         error: None,
         members,
         volumes,
@@ -434,7 +445,8 @@ fn blank(superblock: &Superblock, present: &Present, notes: Vec<String>) -> Stat
         error: None,
         members: Vec::new(),
         volumes: Vec::new(),
-        jobs: jobs(superblock),
+        jobs: superblock.jobs.iter().map(|job| job_status(job, None, Reins::default())).collect(),
+        scrubbed: Some(superblock.scrubbed).filter(|day| *day > 0),
         damage: Vec::new(),
         injected: present.injected(),
         work: Work::default(),
@@ -464,9 +476,16 @@ fn members(superblock: &Superblock, present: &Present) -> Vec<MemberStatus> {
     slots.filter_map(|(slot, record)| member(slot, record, present.at(Slot(slot)))).collect()
 }
 
-fn jobs(superblock: &Superblock) -> Vec<JobStatus> {
-    let status = |job: &Job| JobStatus { kind: job.kind, done: job.done, total: job.total };
-    superblock.jobs.iter().map(status).collect()
+fn job_status(job: &Job, under_way: Option<JobKind>, reins: Reins) -> JobStatus {
+    let Job { kind, done, total, .. } = *job;
+    JobStatus {
+        kind,
+        done,
+        total,
+        running: under_way == Some(kind),
+        paused: reins.paused,
+        limit: reins.limit,
+    }
 }
 
 /// Segments of one m: the most columns that one of them lacks.

@@ -148,6 +148,7 @@ impl Random {
                 .list(32, |random, i| PastEpoch { epoch: Epoch(99 - i), nonce: Nonce(random.u64()) }),
             members,
             jobs: self.jobs(),
+            scrubbed: self.below(1 << 15),
             checkpoint: Checkpoint {
                 generation: self.u64(),
                 nonce: Nonce(self.u64()),

@@ -68,6 +68,7 @@ pub(crate) fn superblock() -> Superblock {
             Job { kind: JobKind::Rebuild, done: 0x81, total: 0x82, next: SegmentId(0x83) },
             Job { kind: JobKind::Scrub, done: 0x84, total: 0x85, next: SegmentId(0x86) },
         ],
+        scrubbed: 0x0201,
         checkpoint: Checkpoint {
             generation: 0x51,
             nonce: Nonce(0x52),

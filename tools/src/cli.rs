@@ -1,7 +1,9 @@
 //! What the command line takes.
 
 use crate::endure::Endure;
-use crate::names::{SchemeName, VolumeName, parse_limit, parse_seconds, parse_size};
+use crate::names::{
+    Every, Limit, SchemeName, VolumeName, parse_every, parse_limit, parse_seconds, parse_size,
+};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use paritas::frontend::nbd::server::Address;
@@ -39,8 +41,10 @@ pub(crate) enum Command {
     Replace(Replace),
     /// Restore full redundancy with what is there; exit 1 when something is still missing
     Rebuild(Rebuild),
-    /// Verify every block of every member, and heal what is wrong
-    Scrub(Status),
+    /// Verify every block of every member, and heal what is wrong; goes on where an interrupted one was
+    Scrub(Scrub),
+    /// Show how far rebuild and scrub are on an array that is served, until none is under way; exits as status does
+    Watch(Status),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
     Clear(Status),
     /// Rehearse a failure: let a member of an array go wrong on purpose
@@ -199,9 +203,33 @@ pub(crate) struct Replace {
 pub(crate) struct Rebuild {
     #[command(flatten)]
     pub(crate) array: Status,
-    /// Bytes that are written per second at most, such as 100M
-    #[arg(long, value_parser = parse_limit)]
-    pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) job: Job,
+}
+
+#[derive(Args)]
+pub(crate) struct Scrub {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// End a scrub for good: the next one begins anew
+    #[arg(long, conflicts_with_all = ["limit", "pause", "no_wait"])]
+    pub(crate) stop: bool,
+}
+
+/// How a long job is to go.
+#[derive(Args)]
+pub(crate) struct Job {
+    /// Bytes per second at most, such as 100M, or none; changes the speed of one that is under way in a server, too
+    #[arg(long, value_name = "SPEED", value_parser = parse_limit)]
+    pub(crate) limit: Option<Limit>,
+    /// Hold it back in the server that has the array open, until it is asked for again
+    #[arg(long)]
+    pub(crate) pause: bool,
+    /// Let the server that has the array open do it, and do not wait for it
+    #[arg(long, conflicts_with = "pause")]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Args)]
@@ -305,6 +333,12 @@ pub(crate) struct Serve {
     /// Let nobody write, and write nothing to the members, not even what is healed
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Scrub the array when so many days have passed since the last one, or never
+    #[arg(long, value_name = "DAYS", default_value = "14", value_parser = parse_every)]
+    pub(crate) scrub_every: Every,
+    /// Bytes that such a scrub reads per second at most, or none
+    #[arg(long, value_name = "SPEED", default_value = "200M", value_parser = parse_limit)]
+    pub(crate) scrub_limit: Limit,
     /// The server's certificate and those that lead to its authority's, as PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -4,7 +4,7 @@ use crate::caller::Caller;
 use crate::cli::Demo;
 use crate::endure::history::{History, Model};
 use crate::endure::victim::write_and_kill;
-use crate::members::watched;
+use crate::jobs::watched;
 use crate::names::show_size;
 use crate::outcome::{Exit, Failure, Report, say};
 use crate::pieces::{self, PIECE, fill};

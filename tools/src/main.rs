@@ -12,6 +12,8 @@ mod files;
 mod import;
 mod inject;
 mod inspect;
+mod jobs;
+mod keeper;
 mod manual;
 mod members;
 mod mkfs;
@@ -26,6 +28,7 @@ mod session;
 mod sim;
 mod status;
 mod volume;
+mod watch;
 
 use caller::Caller;
 use clap::Parser;
@@ -67,8 +70,9 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Export(args) => export::run(&args, json, caller),
         Command::Fail(args) => members::fail(&args, caller),
         Command::Replace(args) => members::replace(&args, caller),
-        Command::Rebuild(args) => members::rebuild(&args, caller),
-        Command::Scrub(args) => members::scrub(&args, caller),
+        Command::Rebuild(args) => jobs::rebuild(&args, caller),
+        Command::Scrub(args) => jobs::scrub(&args, caller),
+        Command::Watch(args) => watch::run(&args, caller),
         Command::Clear(args) => clear::run(&args, caller),
         Command::Inject(args) => inject::run(&args, caller),
         Command::Inspect(args) => inspect::run(&args),

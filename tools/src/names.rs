@@ -34,11 +34,32 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("'{text}' is more than 2^63 bytes"))
 }
 
-/// A size that is not zero: nothing goes at no speed.
-pub(crate) fn parse_limit(text: &str) -> Result<u64, String> {
-    match parse_size(text)? {
-        0 => Err("a limit of nothing would never end".into()),
-        limit => Ok(limit),
+/// Bytes per second at most; no limit when `None`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
+
+/// A size that is not zero, as nothing goes at no speed; or none.
+pub(crate) fn parse_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => match parse_size(text)? {
+            0 => Err("a limit of nothing would never end".into()),
+            limit => Ok(Limit(Some(limit))),
+        },
+    }
+}
+
+/// Days after which something is due again; never when `None`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Every(pub(crate) Option<u16>);
+
+/// A number of days, or never.
+pub(crate) fn parse_every(text: &str) -> Result<Every, String> {
+    let days: Option<u16> = text.parse().ok().filter(|days| *days > 0);
+    match (text, days) {
+        ("never", _) => Ok(Every(None)),
+        (_, Some(days)) => Ok(Every(Some(days))),
+        _ => Err(format!("'{text}' is neither a number of days such as 14 nor never")),
     }
 }
 

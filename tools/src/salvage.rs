@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::cli::Status;
-use crate::members::watched;
+use crate::jobs::watched;
 use crate::outcome::{Exit, Failure, Report, say};
 use crate::session::open_for_upkeep;
 use paritas::volume::{Array, Pace};

@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::cli::{Serve, TlsWhen};
 use crate::control::{Desk, make_run_folder};
+use crate::keeper::Keeper;
 use crate::names::show_size;
 use crate::outcome::{Failure, Report, print, say};
 use crate::session;
@@ -16,9 +17,14 @@ pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
     let array = session::open_to_serve(&Caller::Here, &args.array, args.read_only)?;
     // What only reads keeps nobody from opening the array himself.
     let desk = if args.read_only { None } else { Some(Desk::open(&array)?) };
+    let keeper = match args.read_only {
+        true => None,
+        false => Keeper::start(&array, args.scrub_every, args.scrub_limit)?,
+    };
     let served = serve(args, json, &array, is_handed, certificates, tls_required);
     desk.iter().for_each(Desk::close);
     let closed = array.close();
+    keeper.into_iter().for_each(Keeper::dismiss);
     desk.iter().for_each(Desk::leave);
     served?;
     closed?;

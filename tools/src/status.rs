@@ -11,6 +11,10 @@ use paritas::volume::{
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -23,6 +27,8 @@ struct Document {
     members: Vec<Member>,
     volumes: Vec<Volume>,
     jobs: Vec<Job>,
+    /// When the last scrub came to its end: the start of that day, in seconds since 1970.
+    scrubbed: Option<u64>,
     damage: Vec<Lost>,
     injected: Vec<Injected>,
     write_amplification: Option<f64>,
@@ -62,6 +68,10 @@ struct Job {
     kind: &'static str,
     done: u64,
     total: u64,
+    /// `running`, `paused` or `interrupted`.
+    state: &'static str,
+    /// In bytes per second.
+    limit: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -94,14 +104,18 @@ pub(crate) struct Injected {
 
 pub(crate) fn run(args: &cli::Status, caller: &Caller) -> Result<Report, Failure> {
     let status = look(args, caller)?;
-    let exit = match status.state {
+    let exit = exit(&status);
+    let text = text(&status);
+    Ok(Report { exit, json: document(status)?, text })
+}
+
+/// How an array is, as an exit code.
+pub(crate) fn exit(status: &Status) -> Exit {
+    match status.state {
         State::Healthy => Exit::Done,
         State::Degraded => Exit::Reduced,
         State::Damaged | State::Failed => Exit::Lost,
-    };
-    let text = text(&status);
-    let json = serde_json::to_value(document(status)).map_err(|error| Failure::io(error.to_string()))?;
-    Ok(Report { exit, json, text })
+    }
 }
 
 /// Looks at an array, and says what was left alone.
@@ -127,7 +141,12 @@ pub(crate) fn volumes(volumes: &[VolumeStatus]) -> Vec<Volume> {
     volumes.iter().map(volume).collect()
 }
 
-fn document(status: Status) -> Document {
+/// All of it, for `--json`.
+pub(crate) fn document(status: Status) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(document_of(status)).map_err(|error| Failure::io(error.to_string()))
+}
+
+fn document_of(status: Status) -> Document {
     let members = status.members.iter().map(|member| {
         let [read, write, flush, checksum] = member.errors;
         Member {
@@ -148,6 +167,7 @@ fn document(status: Status) -> Document {
         members: members.collect(),
         volumes: volumes(&status.volumes),
         jobs: status.jobs.iter().map(job).collect(),
+        scrubbed: status.scrubbed.map(|day| u64::from(day) * DAY),
         damage: status.damage.into_iter().map(lost).collect(),
         injected: status.injected.iter().map(injected).collect(),
         write_amplification,
@@ -157,10 +177,24 @@ fn document(status: Status) -> Document {
 }
 
 fn job(job: &JobStatus) -> Job {
-    Job { kind: job_name(job.kind), done: job.done, total: job.total }
+    Job {
+        kind: job_name(job.kind),
+        done: job.done,
+        total: job.total,
+        state: job_state(job),
+        limit: job.limit,
+    }
 }
 
-fn job_name(kind: JobKind) -> &'static str {
+fn job_state(job: &JobStatus) -> &'static str {
+    match (job.running, job.paused) {
+        (true, _) => "running",
+        (false, true) => "paused",
+        (false, false) => "interrupted",
+    }
+}
+
+pub(crate) fn job_name(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Rebuild => "rebuild",
         JobKind::Scrub => "scrub",
@@ -259,8 +293,18 @@ fn text(status: &Status) -> String {
     }
     for job in &status.jobs {
         let (done, total) = (show_size(job.done), show_size(job.total));
-        lines.push(format!("{}: {done} of {total} done", job_name(job.kind)));
+        let mut line = format!("{}: {done} of {total} done, {}", job_name(job.kind), job_state(job));
+        if let Some(limit) = job.limit {
+            write!(line, ", {} a second at most", show_size(limit)).expect("a string takes everything");
+        }
+        lines.push(line);
     }
+    lines.push(match status.scrubbed.map(|day| today().saturating_sub(day)) {
+        None => "never scrubbed".into(),
+        Some(0) => "last scrub: today".into(),
+        Some(1) => "last scrub: yesterday".into(),
+        Some(days) => format!("last scrub: {days} days ago"),
+    });
     if !status.damage.is_empty() {
         lines.push("damage".into());
     }
@@ -270,6 +314,12 @@ fn text(status: &Status) -> String {
     }
     lines.extend(status.injected.iter().map(|fault| format!("  {}", describe_injected(fault))));
     lines.join("\n")
+}
+
+/// The day, counted as that of the last scrub is.
+pub(crate) fn today() -> u16 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u16::try_from(since.as_secs() / DAY).unwrap_or(u16::MAX)
 }
 
 /// An entry of the damage list in words.

@@ -199,3 +199,54 @@ fn a_command_that_the_end_of_the_server_interrupts_says_so() {
     assert!(!ended.stderr.is_empty());
     expect(0, &["status", &bench.array()]);
 }
+
+#[test]
+fn jobs_are_paused_limited_watched_and_stopped_from_outside() {
+    let bench = Bench::new(3, "2+1");
+    let array = bench.array();
+    bench.import("v", &noise(11, 40 * MIB));
+    // Nobody has it open: nobody is there to be told.
+    expect(65, &["scrub", &array, "--no-wait"]);
+    expect(65, &["rebuild", &array, "--pause"]);
+    let (mut server, _) = Server::start(&bench, &["--scrub-every", "never"]);
+    let job = || {
+        let status = paritas(&["status", &array, "--json"]).json();
+        let job = status["jobs"][0].clone();
+        (job["kind"].as_str().unwrap_or("").to_owned(), job["state"].as_str().unwrap_or("").to_owned())
+    };
+    expect(0, &["scrub", &array, "--no-wait", "--limit", "1M"]);
+    until(|| job() == ("scrub".into(), "running".into()));
+    let refused = expect(65, &["scrub", &array]);
+    assert!(refused.err.contains("a scrub is under way"), "{refused:?}");
+    expect(0, &["scrub", &array, "--pause"]);
+    until(|| job() == ("scrub".into(), "paused".into()));
+    let watched = expect(0, &["watch", &array]);
+    assert!(watched.out.contains("scrub is paused"), "{watched:?}");
+    // It goes on where it was, as fast as it can.
+    expect(0, &["scrub", &array, "--no-wait", "--limit", "none"]);
+    expect(0, &["watch", &array]);
+    let done = paritas(&["status", &array, "--json"]).json();
+    assert!(done["jobs"].as_array().is_some_and(Vec::is_empty) && done["scrubbed"].is_u64(), "{done}");
+    expect(0, &["scrub", &array, "--no-wait", "--limit", "1M"]);
+    until(|| job() == ("scrub".into(), "running".into()));
+    expect(0, &["scrub", &array, "--stop"]);
+    until(|| job() == (String::new(), String::new()));
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_server_scrubs_what_is_due_by_itself() {
+    let bench = Bench::new(3, "2+1");
+    let array = bench.array();
+    let data = noise(12, 4 * MIB);
+    bench.import("v", &data);
+    let scrubbed = || paritas(&["status", &array, "--json"]).json()["scrubbed"].clone();
+    assert!(scrubbed().is_null());
+    let (mut server, _) = Server::start(&bench, &["--scrub-every", "never"]);
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    assert!(scrubbed().is_null());
+    let (mut server, _) = Server::start(&bench, &[]);
+    until(|| scrubbed().is_u64());
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    assert!(scrubbed().is_u64() && bench.export("v") == data);
+}

@@ -89,7 +89,7 @@ impl Superblock {
         writer.u8(count(self.history.len()));
         writer.u8(count(self.name.len()));
         writer.u16(count(self.checkpoint.boot.len()));
-        writer.zeros(2);
+        writer.u16(self.scrubbed);
         writer.u16(count(self.checkpoint.runway.len()));
         writer.u8(count(self.jobs.len()));
         writer.zeros(1);
@@ -146,7 +146,7 @@ impl Superblock {
         let history = reader.u8("history")?;
         let name_bytes = usize::from(reader.u8("name length")?);
         let boot = reader.u16("boot segments")?;
-        reader.zeros(2)?;
+        let scrubbed = reader.u16("day of the last scrub")?;
         let runway = reader.u16("runway chunks")?;
         let jobs = reader.u8("jobs")?;
         reader.zeros(1)?;
@@ -171,6 +171,7 @@ impl Superblock {
             history,
             members,
             jobs,
+            scrubbed,
             checkpoint,
         })
     }

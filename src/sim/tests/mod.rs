@@ -7,6 +7,7 @@ mod degraded;
 mod descriptions;
 mod full;
 mod histories;
+mod jobs;
 mod large;
 mod losses;
 mod refusals;

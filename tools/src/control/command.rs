@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The array that a command works on, if a server that has it open can do that.
 pub(super) fn named(command: &Command) -> Option<(&Path, Option<&str>)> {
     match command {
-        Command::Status(args) | Command::Scrub(args) | Command::Clear(args) => Some(of_array(args)),
+        Command::Status(args) | Command::Watch(args) | Command::Clear(args) => Some(of_array(args)),
         Command::Volume(args) => Some(match &args.command {
             VolumeCommand::List(args) => of_array(args),
             VolumeCommand::Create { volume, .. } | VolumeCommand::Resize { volume, .. } => of_volume(volume),
@@ -17,6 +17,7 @@ pub(super) fn named(command: &Command) -> Option<(&Path, Option<&str>)> {
         Command::Fail(args) => Some(of_array(&args.array)),
         Command::Replace(args) => Some(of_array(&args.array)),
         Command::Rebuild(args) => Some(of_array(&args.array)),
+        Command::Scrub(args) => Some(of_array(&args.array)),
         Command::Inject(args) => Some(of_array(&args.array)),
         _ => None,
     }
@@ -34,7 +35,7 @@ fn of_volume(args: &VolumeArgs) -> (&Path, Option<&str>) {
 pub(super) fn lead_on(command: &mut Command, folder: &Path) {
     let at = |path: &mut PathBuf| *path = folder.join(&*path);
     match command {
-        Command::Status(args) | Command::Scrub(args) | Command::Clear(args) => at(&mut args.array),
+        Command::Status(args) | Command::Watch(args) | Command::Clear(args) => at(&mut args.array),
         Command::Volume(args) => match &mut args.command {
             VolumeCommand::List(args) => at(&mut args.array),
             VolumeCommand::Create { volume, .. } | VolumeCommand::Resize { volume, .. } => {
@@ -60,6 +61,7 @@ pub(super) fn lead_on(command: &mut Command, folder: &Path) {
             at(&mut args.new);
         }
         Command::Rebuild(args) => at(&mut args.array.array),
+        Command::Scrub(args) => at(&mut args.array.array),
         Command::Inject(Inject { array, member: struck, remove, .. }) => {
             at(&mut array.array);
             [struck, remove].into_iter().flatten().for_each(|name| member(name, folder));

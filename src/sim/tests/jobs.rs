@@ -1,0 +1,156 @@
+//! Jobs that are held: back, to a speed, or for good.
+
+use super::scene::{Life, Scene};
+use crate::commit::Upkeep;
+use crate::format::superblock::{JobKind, MemberState};
+use crate::maintain::Pace;
+use crate::types::{BLOCK_U64, Slot, VolumeId};
+
+/// An array with a volume of so many blocks of write 1.
+fn filled(disks: usize, blocks: u64) -> (Scene, Life, VolumeId) {
+    let scene = Scene::new((2, 1), 16, &vec![200; disks]);
+    let life = scene.open_for_upkeep();
+    let id = life.volume("mail", blocks);
+    life.write(id, 0, blocks, 1);
+    life.flush(id);
+    life.checkpoint();
+    (scene, life, id)
+}
+
+fn pause(life: &Life, kind: JobKind) {
+    life.shard.core().hold(kind, |reins| reins.paused = true);
+}
+
+fn is_whole(life: &Life) -> bool {
+    let space = &life.shard.core().stripes().space;
+    space.with(|space| space.lacking(crate::types::SegmentId(u64::MAX)).is_empty())
+}
+
+#[test]
+fn a_paused_rebuild_keeps_what_it_did_and_goes_on_there() {
+    let mut paused_midway = 0;
+    for steps in (0..400).step_by(20) {
+        let (mut scene, life, id) = filled(3, 1500);
+        let candidate = scene.add();
+        life.run(async move |shard| shard.replace_member(Slot(0), candidate).await).expect("replaced");
+        let rebuild = life.start(async move |shard| shard.rebuild(Pace::default()).await);
+        life.step(steps);
+        pause(&life, JobKind::Rebuild);
+        let first = life.wait(&rebuild).expect("ended");
+        assert!(first.paused || first.missing == 0, "{first:?}");
+        life.power_loss();
+        let life = scene.open_for_upkeep();
+        let second = life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
+        assert_eq!((second.missing, second.paused, second.lost), (0, false, 0));
+        // The columns that the first one had written are not written again.
+        assert_eq!(first.missing, second.columns, "{first:?} {second:?}");
+        assert!(is_whole(&life));
+        life.expect(id, 0, 1500, 1);
+        paused_midway += u32::from(first.paused && first.columns > 0);
+    }
+    assert!(paused_midway > 2, "{paused_midway}");
+}
+
+#[test]
+fn no_rebuild_begins_in_the_background_while_they_are_paused() {
+    let (scene, life, id) = filled(4, 600);
+    life.kill();
+    let life = scene.open_while(0, Upkeep::Background, || {});
+    pause(&life, JobKind::Rebuild);
+    life.run(async move |shard| shard.fail_member(Slot(1)).await).expect("out");
+    life.step(2000);
+    assert!(!is_whole(&life));
+    let rebuilt = life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
+    assert!(rebuilt.columns > 0 && is_whole(&life), "who asks for it lets them go");
+    life.run(async move |shard| shard.fail_member(Slot(0)).await).expect_err("too few would stay");
+    life.expect(id, 0, 600, 1);
+}
+
+#[test]
+fn a_paused_scrub_goes_on_where_it_was_and_a_stopped_one_begins_anew() {
+    let mut paused_midway = 0;
+    for steps in (0..800).step_by(40) {
+        let (scene, life, _) = filled(3, 1500);
+        let whole = life.run(async move |shard| shard.scrub().await).expect("scrubbed");
+        let day = |life: &Life| life.shard.core().stripes().pool.superblock().scrubbed;
+        assert!(day(&life) > 0);
+        let scrub = life.start(async move |shard| shard.scrub().await);
+        life.step(steps);
+        pause(&life, JobKind::Scrub);
+        let first = life.wait(&scrub).expect("ended");
+        life.power_loss();
+        let life = scene.open_for_upkeep();
+        assert!(day(&life) > 0, "it is kept");
+        let paused = first.paused && first.read > 0;
+        if paused && steps % 80 == 0 {
+            life.run(async move |shard| shard.stop_scrub().await).expect("stopped");
+        }
+        let second = life.run(async move |shard| shard.scrub().await).expect("scrubbed");
+        let expected = if paused && steps % 80 != 0 { first.read } else { 0 };
+        assert_eq!((second.resumed, second.paused), (expected, false), "{first:?} {second:?}");
+        assert!(second.read + second.resumed >= whole.read);
+        paused_midway += u32::from(paused);
+    }
+    assert!(paused_midway > 4, "{paused_midway}");
+}
+
+#[test]
+fn a_scrub_under_way_is_stopped_by_somebody_else() {
+    let (_scene, life, _) = filled(3, 1500);
+    let scrub = life.start(async move |shard| shard.scrub().await);
+    life.step(30);
+    life.run(async move |shard| shard.stop_scrub().await).expect("stopped");
+    let stopped = life.wait(&scrub).expect("ended");
+    assert!(stopped.paused);
+    assert!(life.shard.core().stripes().pool.job(JobKind::Scrub).is_none());
+    assert!(!life.shard.core().reins(JobKind::Scrub).paused, "the next one may begin by itself");
+}
+
+#[test]
+fn a_scrub_rebuilds_what_a_member_takes_with_it_meanwhile() {
+    let mut midway = 0;
+    for steps in (0..400).step_by(40) {
+        let (_scene, life, id) = filled(4, 1500);
+        let scrub = life.start(async move |shard| shard.scrub().await);
+        life.step(steps);
+        life.run(async move |shard| shard.fail_member(Slot(2)).await).expect("out");
+        let done = life.wait(&scrub).expect("scrubbed");
+        if done.written > 0 {
+            assert!(is_whole(&life), "{steps}: {done:?}");
+            midway += 1;
+        }
+        assert_eq!((done.reduced, done.lost), (0, 0));
+        assert_eq!(life.shard.core().stripes().pool.superblock().members[2].state, MemberState::Failed);
+        life.expect(id, 0, 1500, 1);
+    }
+    assert!(midway > 2, "{midway}");
+}
+
+#[test]
+fn a_job_keeps_to_its_limit_and_to_a_new_one_at_once() {
+    let (mut scene, life, _) = filled(3, 1500);
+    let now = |life: &Life| life.shard.core().env().clock.monotonic();
+    let limit = 64 * BLOCK_U64;
+    let begun = now(&life);
+    let pace = Pace { bytes_per_second: Some(limit) };
+    let scrub = life.run(async move |shard| shard.scrub_paced(pace).await).expect("scrubbed");
+    let took = now(&life) - begun;
+    assert!(took.as_secs() >= scrub.read / limit - 4, "{} bytes in {took:?}", scrub.read);
+
+    let candidate = scene.add();
+    life.run(async move |shard| shard.replace_member(Slot(0), candidate).await).expect("replaced");
+    let hold = |limit| life.shard.core().hold(JobKind::Rebuild, |reins| reins.limit = limit);
+    hold(Some(BLOCK_U64));
+    let rebuild = life.start(async move |shard| shard.rebuild(Pace::default()).await);
+    life.step(300);
+    assert!(rebuild.take().is_none(), "it rests");
+    let before = now(&life);
+    hold(None);
+    let rebuilt = life.wait(&rebuild).expect("rebuilt");
+    assert_eq!(rebuilt.missing, 0);
+    assert!(
+        (now(&life) - before).as_secs() < 60,
+        "at a block a second it would take {}",
+        rebuilt.written / BLOCK_U64
+    );
+}

@@ -56,8 +56,17 @@ const MACHINERY_FOLDERS: &[&str] = &["src/frontend/nbd/server/"];
 const SIMULATOR: &[&str] = &["sim", "lib"];
 
 /// Folders with Rust source that these tests read, and folders with a Cargo.toml.
-const FOLDERS: &[&str] = &["src", "tools/src", "tools/tests", "tests", "benches", "fuzz/fuzz_targets"];
-const PACKAGES: &[&str] = &["", "tools", "fuzz"];
+const FOLDERS: &[&str] = &[
+    "src",
+    "tools/src",
+    "tools/tests",
+    "tools/capi/src",
+    "tools/capi/tests",
+    "tests",
+    "benches",
+    "fuzz/fuzz_targets",
+];
+const PACKAGES: &[&str] = &["", "tools", "tools/capi", "fuzz"];
 
 const LINES_MAX: usize = 800;
 const COLUMNS_MAX: usize = 120;

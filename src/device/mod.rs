@@ -17,6 +17,7 @@ pub mod image;
 pub mod inject;
 pub mod io;
 pub mod open;
+mod place;
 pub mod ring;
 mod uring;
 
@@ -27,6 +28,7 @@ pub use frame::Frame;
 pub use image::Image;
 pub use io::{read_full, write_full};
 pub use open::{OpenMode, open};
+pub use place::place;
 pub use ring::Ring;
 pub use uring::Turner;
 

@@ -7,7 +7,7 @@
 
 use super::Shard;
 use crate::commit::{Editing, Step};
-use crate::device::{Aligned, Frame};
+use crate::device::{Frame, place};
 use crate::error::{Error, Result};
 use crate::limits::WRITE_BLOCKS_MAX;
 use crate::log::Buffered;
@@ -225,17 +225,13 @@ pub(super) fn placed(offset: u64, data: Bytes) -> Bytes {
     if data.as_ptr().addr() % BLOCK == skip {
         return data;
     }
-    if data.len() == BLOCK && skip == 0 {
-        return Frame::copy_of(&data).freeze();
-    }
-    let mut copy = Aligned::zeroed(skip + data.len());
-    copy.as_mut()[skip..].copy_from_slice(&data);
-    copy.freeze().slice(skip..)
+    place(offset, &data)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Aligned;
 
     fn edge(lba: u64, part: Range<usize>) -> Edge {
         Edge { lba: Lba(lba), part }

@@ -2,9 +2,9 @@
 //! blocks from the start, so that the engine need not copy them.
 
 use super::stream::Stream;
-use crate::device::{Aligned, Frame};
+use crate::device::{Aligned, place};
 use crate::frontend::nbd::negotiate::OPTION_BYTES_MAX;
-use crate::types::{BLOCK, BLOCK_U64};
+use crate::types::BLOCK_U64;
 use bytes::Bytes;
 use std::io;
 
@@ -62,16 +62,7 @@ pub(super) struct Payload {
 impl Payload {
     /// The whole payload, if it came already.
     pub(super) fn at_once(offset: u64, length: usize, input: &mut Input) -> Option<Bytes> {
-        let bytes = input.bytes().get(..length)?;
-        let skip = skip(offset);
-        let placed = if length == BLOCK && skip == 0 {
-            Frame::copy_of(bytes).freeze()
-        } else {
-            let mut placed = Aligned::with_capacity(skip + length);
-            placed.push(&[0; BLOCK][..skip]);
-            placed.push(bytes);
-            placed.freeze().slice(skip..)
-        };
+        let placed = place(offset, input.bytes().get(..length)?);
         input.consume(length);
         Some(placed)
     }

@@ -1,7 +1,7 @@
 //! Errors: a small kind that says what the caller can do, a sentence that says what happened to what.
 
 use crate::types::{Lba, VolumeId};
-use std::fmt;
+use std::{fmt, io};
 
 /// What went wrong, as far as a caller acts on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +96,24 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// For what reads and writes by the traits of the standard library. The error is inside:
+/// [`std::io::Error::downcast`] gets it back.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match error.kind {
+            Kind::Invalid => io::ErrorKind::InvalidInput,
+            Kind::NotFound => io::ErrorKind::NotFound,
+            Kind::Exists => io::ErrorKind::AlreadyExists,
+            Kind::Busy => io::ErrorKind::ResourceBusy,
+            Kind::DataLoss { .. } | Kind::LostWrites { .. } | Kind::Corrupt => io::ErrorKind::InvalidData,
+            Kind::NoSpace => io::ErrorKind::StorageFull,
+            Kind::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Kind::Refused | Kind::Io | Kind::Closed => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +123,13 @@ mod tests {
         let error = Error::io("a cable").context("opening");
         assert_eq!(error.to_string(), "opening: a cable");
         assert_eq!(format!("{error:?}"), "Io: opening: a cable");
+    }
+
+    #[test]
+    fn inside_of_an_error_of_the_standard_library_nothing_is_lost() {
+        let full = Error::new(Kind::NoSpace, "no room");
+        let error = io::Error::from(full.clone());
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::StorageFull, "no room"));
+        assert_eq!(error.downcast::<Error>().expect("inside"), full);
     }
 }

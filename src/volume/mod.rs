@@ -14,6 +14,7 @@
 
 mod array;
 mod bytes;
+mod cursor;
 mod discover;
 mod engine;
 mod extent;
@@ -30,6 +31,7 @@ pub use crate::commit::Upkeep;
 pub use crate::format::superblock::JobKind;
 pub use crate::maintain::{Pace, Rebuilt, Scrub};
 pub use array::{Array, OpenOptions};
+pub use cursor::Cursor;
 pub use extent::Extent;
 pub use handle::Volume;
 pub use make::{CreateOptions, MEMBER_BYTES_MIN, default_scheme};

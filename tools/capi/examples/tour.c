@@ -1,6 +1,6 @@
 /*
- * A tour of libparitas: opens an array, writes and reads one of its volumes by calls that block, then by many requests at
- * a time in a loop of events.
+ * A tour of libparitas: opens an array, writes and reads one of its volumes by calls that block, then by many requests
+ * at a time in a loop of events.
  *
  *     cc tour.c $(pkg-config --cflags --libs libparitas) -o tour
  *     ./tour ARRAY VOLUME                 both made before: paritas mkfs, paritas volume create
@@ -45,7 +45,7 @@ static void write_block(paritas_queue *queue, paritas_volume *volume, struct req
     check(paritas_queue_write(queue, volume, offset, request->buffer, BLOCK, 0, request), "submitting a write");
 }
 
-/* What follows a request that is done: a write is read back, and what was read is looked at. Whether it was the last. */
+/* What follows a request that is done: a write is read back, and what was read is looked at. Answers whether it ends. */
 static int go_on(paritas_queue *queue, paritas_volume *volume, struct request *request)
 {
     if (!request->is_read) {

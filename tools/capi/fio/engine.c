@@ -160,7 +160,7 @@ static void engine_cleanup(struct thread_data *td)
 	free(job);
 }
 
-/* fio calls this for every job in its first thread, before any job begins: the size of the volume must be known then. */
+/* fio calls this for each job in its first thread, before any begins: the size of the volume must be known then. */
 static int engine_setup(struct thread_data *td)
 {
 	struct paritas_job_options *chosen = td->eo;

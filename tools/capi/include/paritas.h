@@ -345,7 +345,7 @@ paritas_code paritas_volume_size(const paritas_volume *volume, uint64_t *size);
 
 /**
  * Reads `length` bytes at `offset`. What was never written, or trimmed, is zeros. On failure the buffer is as it
- * was.
+ * was. Until it returns it takes as much memory as the buffer again; so does a write.
  */
 paritas_code paritas_read(const paritas_volume *volume, uint64_t offset, void *buffer, size_t length);
 

@@ -79,7 +79,7 @@ pub unsafe extern "C" fn paritas_volume_size(volume: *const Volume, size: *mut u
 }
 
 /// Reads `length` bytes at `offset`. What was never written, or trimmed, is zeros. On failure the buffer is as it
-/// was.
+/// was. Until it returns it takes as much memory as the buffer again; so does a write.
 ///
 /// # Safety
 /// As the header says of pointers.

@@ -1,4 +1,4 @@
-/* What libparitas promises to C, and what it says to callers that are wrong. Arguments: an array, a place without one. */
+/* What libparitas promises to C, and what it says to callers that are wrong. Arguments: an array, a place with none. */
 
 #include <paritas.h>
 

@@ -252,7 +252,9 @@ mod tests {
             let requests = requests.clone();
             thread::spawn(move || tags(requests.wait(4, 4, None)))
         };
-        let waiting: Vec<_> = (0..3).map(wait).collect();
+        let waiting: Vec<_> = (0..9).map(wait).collect();
+        // Long enough that they sleep, mostly: then whoever takes the last one must wake the others.
+        thread::sleep(Duration::from_millis(50));
         completers.into_iter().for_each(|completer| completer.complete(Bytes::new()));
         let mut given: Vec<usize> =
             waiting.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();

@@ -64,6 +64,14 @@ pub(crate) enum Command {
     /// are used as well. An array that lacks members is served, and rebuilt meanwhile if they are there again. All
     /// other commands work on the array as before: the server runs them.
     Serve(Serve),
+    /// Make a block device of a volume, and print its path
+    ///
+    /// For file systems, and for whatever else wants a disk. The device is a loop device on a file that a server in the
+    /// background serves (FUSE); what it says is kept in /run/paritas. The server ends with the last device of its
+    /// array. A volume that is attached already is told again. Needs root.
+    Attach(Attach),
+    /// Flush a device that attach has made, and take it away
+    Detach(Detach),
     /// Rebuild lost metadata from the log alone, also when every superblock of every member is gone
     Salvage(Status),
     /// Show on temporary disk files what the engine does, and verify every step
@@ -77,6 +85,9 @@ pub(crate) enum Command {
     /// Long runs on real files
     #[command(name = "__endure", hide = true)]
     Endure(Endure),
+    /// What attach starts in the background
+    #[command(name = "__keep", hide = true)]
+    Keep(Keep),
 }
 
 #[derive(Args)]
@@ -102,7 +113,7 @@ pub(crate) struct Mkfs {
 }
 
 /// Which of several arrays in a directory.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Choice {
     /// Name of the array, where a directory holds several
     #[arg(long)]
@@ -361,6 +372,46 @@ pub(crate) enum TlsWhen {
     Optional,
     /// Everybody must
     Required,
+}
+
+/// Bytes of a sector: 512 or 4096.
+fn parse_sector(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(format!("'{text}' is neither 512 nor 4096")),
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+    /// Bytes of the device's sectors, 512 or 4096 [default: 4096, or what it is attached with]
+    #[arg(long, value_name = "BYTES", value_parser = parse_sector)]
+    pub(crate) sector: Option<u32>,
+    /// Let nobody write to it. An array that is opened for that is written to by nothing, not even by what heals it
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Detach {
+    /// The device
+    #[arg(value_name = "DEV")]
+    pub(crate) device: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Keep {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// The first volume that is attached
+    pub(crate) volume: String,
+    #[arg(long, value_parser = parse_sector)]
+    pub(crate) sector: Option<u32>,
+    #[arg(long)]
+    pub(crate) read_only: bool,
 }
 
 #[derive(Args)]

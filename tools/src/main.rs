@@ -1,5 +1,6 @@
 //! The paritas command.
 
+mod attach;
 mod bench;
 mod caller;
 mod clear;
@@ -78,11 +79,14 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Serve(args) => serve::run(&args, json),
+        Command::Attach(args) => attach::attach(&args),
+        Command::Detach(args) => attach::detach(&args),
         Command::Salvage(args) => salvage::run(&args),
         Command::Demo(args) => demo::run(&args, json),
         Command::Sim(args) => sim::command(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
         Command::Endure(args) => endure::run(&args),
+        Command::Keep(args) => attach::keeper::run(&args),
     }
 }

@@ -21,10 +21,10 @@ pub use tls::Certificates;
 
 use super::negotiate::{self, Tls};
 use crate::error::{Error, Result};
+use crate::frontend::complaints::Complaints;
 use crate::volume::{Array, Volume};
 use bell::Bell;
 use budget::Budget;
-use limits::Complaints;
 use listen::{Listener, Socket};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};

@@ -1,0 +1,111 @@
+//! Where servers keep what they need while they run: below `/run`, never in a folder of the user's.
+
+use crate::outcome::Failure;
+use paritas::types::Uuid;
+use std::fmt::Write;
+use std::fs::DirBuilder;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a file's name that are the volume's, before what tells long ones apart.
+const NAME_BYTES: usize = 200;
+
+/// What belongs to one array.
+pub(crate) struct Place {
+    /// The folder with a file for each volume that is attached. It is made when it is needed.
+    pub(crate) volumes: PathBuf,
+    /// Where the server listens.
+    pub(crate) socket: PathBuf,
+    /// Where it says what people should know.
+    pub(crate) log: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn of(folder: &Path, array: Uuid) -> Place {
+        let named = |end: &str| folder.join(format!("{array}{end}"));
+        Place { volumes: named(""), socket: named(".sock"), log: named(".log") }
+    }
+
+    /// The array of a volume's file, if it is one of those below `folder`.
+    pub(crate) fn of_file(folder: &Path, file: &Path) -> Option<Place> {
+        let volumes = file.parent()?;
+        let named = |end: &str| {
+            let mut name = volumes.file_name()?.to_owned();
+            name.push(end);
+            Some(folder.join(name))
+        };
+        let is_ours = volumes.parent() == Some(folder);
+        is_ours.then_some(Place { volumes: volumes.into(), socket: named(".sock")?, log: named(".log")? })
+    }
+
+    /// The file of a volume.
+    pub(crate) fn file(&self, volume: &str) -> PathBuf {
+        self.volumes.join(file_name(volume))
+    }
+}
+
+/// The folder of all that this user's servers have, made if need be. Nobody else may look into it.
+pub(crate) fn run_folder() -> Result<PathBuf, Failure> {
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
+        _ if rustix::process::geteuid().is_root() => PathBuf::from("/run/paritas"),
+        Some(folder) if !folder.is_empty() => PathBuf::from(folder).join("paritas"),
+        _ => return Err(Failure::usage("there is no XDG_RUNTIME_DIR, in which servers keep what they need")),
+    };
+    make_folder(&folder).map_err(|error| Failure::io(format!("{}: {error}", folder.display())))?;
+    Ok(folder)
+}
+
+/// Makes a folder, and those above it, that only this user may look into.
+pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// A volume's name as that of a file: what else there is than letters, digits and a few marks becomes a number.
+fn file_name(volume: &str) -> String {
+    let mut name = String::new();
+    for byte in volume.bytes() {
+        let plain = byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || byte == b'.' && !name.is_empty();
+        if plain {
+            name.push(char::from(byte));
+        } else {
+            write!(name, "%{byte:02X}").expect("a string takes everything");
+        }
+    }
+    if name.len() > NAME_BYTES {
+        let mut hasher = DefaultHasher::new();
+        volume.hash(&mut hasher);
+        name.truncate(NAME_BYTES);
+        write!(name, "~{:016x}", hasher.finish()).expect("a string takes everything");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_of_volumes_become_names_of_files_each_its_own() {
+        assert_eq!(file_name("mail-1_a.b"), "mail-1_a.b");
+        assert_eq!(file_name("a/b c%\n"), "a%2Fb%20c%25%0A");
+        assert_eq!((file_name("."), file_name("..")), ("%2E".into(), "%2E.".into()));
+        let long = |end: &str| format!("{}{end}", "/".repeat(239));
+        let names: BTreeSet<String> =
+            [".", "..", "a/b", "a%2Fb", &long("a"), &long("b")].map(file_name).into();
+        assert_eq!(names.len(), 6);
+        assert!(names.iter().all(|name| name.len() < 255 && !name.contains(['/', '\0'])));
+    }
+
+    #[test]
+    fn a_file_of_a_volume_leads_to_what_belongs_to_its_array() {
+        let (folder, array) = (Path::new("/run/paritas"), Uuid([7; 16]));
+        let place = Place::of(folder, array);
+        let found = Place::of_file(folder, &place.file("a/b")).expect("one of ours");
+        assert_eq!((&found.volumes, &found.socket, &found.log), (&place.volumes, &place.socket, &place.log));
+        assert!(Place::of_file(folder, Path::new("/var/lib/disk.img")).is_none());
+        assert!(Place::of_file(folder, Path::new("/run/paritas/file")).is_none());
+        assert!(Place::of_file(folder, Path::new("/")).is_none());
+    }
+}

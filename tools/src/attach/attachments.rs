@@ -61,7 +61,7 @@ impl Attachments {
     /// then is as large as the volume.
     ///
     /// # Errors
-    /// [`Kind::Exists`] when it is one with other sectors, or that more or fewer may write to; [`Kind::Busy`] when
+    /// [`Kind::Exists`] when it is one with other sectors, or that more or fewer may write to; [`Kind::Refused`] when
     /// somebody uses what a server that died has left of it; [`Kind::Io`].
     pub(crate) fn attach(
         &mut self,
@@ -202,7 +202,7 @@ fn attach(volume: &Volume, file: &Path, sector: u32, read_only: bool) -> Result<
 /// Takes away what a server that died has left of a volume's file: its loop device, its mount, and the file.
 ///
 /// # Errors
-/// [`Kind::Busy`] when somebody uses it, or serves it still; [`Kind::Io`].
+/// [`Kind::Refused`] when somebody uses it, or serves it still; [`Kind::Io`].
 pub(crate) fn clear(file: &Path) -> Result<()> {
     let failed = |error: std::io::Error| Error::io(format!("{}: {error}", file.display()));
     let is_dead = match fs::metadata(file) {
@@ -223,7 +223,7 @@ pub(crate) fn clear(file: &Path) -> Result<()> {
     }
     if is_dead {
         unmount(file, UnmountFlags::empty()).map_err(|error| {
-            let kind = if error == Errno::BUSY { Kind::Busy } else { Kind::Io };
+            let kind = if error == Errno::BUSY { Kind::Refused } else { Kind::Io };
             let users = users::openers(file).join(", and ");
             Error::new(
                 kind,

@@ -94,16 +94,20 @@ pub(crate) fn resize(device: &Path) -> Result<()> {
 /// Opens a device so that nobody else can mount it.
 fn claim(device: &Path) -> Result<File> {
     let exclusive = i32::try_from(OFlags::EXCL.bits()).expect("a low bit");
-    let mut opened = None;
+    let open = || File::options().read(true).custom_flags(exclusive).open(device);
+    let is_busy = |error: &io::Error| error.kind() == io::ErrorKind::ResourceBusy;
+    let mut opened = open();
+    // Whoever has claimed it is seen somewhere, or is about to let it go.
     wait_for(|| {
-        let attempt = File::options().read(true).custom_flags(exclusive).open(device);
-        let is_busy = attempt.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
-        opened = Some(attempt);
-        !is_busy
+        let waits = opened.as_ref().is_err_and(is_busy) && users::of(device).is_empty();
+        if waits {
+            opened = open();
+        }
+        !waits
     });
-    opened.expect("tried once at least").map_err(|error| match error.kind() {
-        io::ErrorKind::ResourceBusy => busy(device, &users::of(device)),
-        _ => Error::io(format!("{}: {error}", device.display())),
+    opened.map_err(|error| match is_busy(&error) {
+        true => busy(device, &users::of(device)),
+        false => Error::io(format!("{}: {error}", device.display())),
     })
 }
 

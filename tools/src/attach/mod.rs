@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 /// How long a server may take to open an array. Members that hang take half a minute each.
 const OPENING: Duration = Duration::from_secs(600);
 /// How long another process may have the array open that is about to serve it, or about to end.
-const CHANGE: Duration = Duration::from_secs(10);
+const CHANGE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn attach(args: &cli::Attach) -> Result<Report, Failure> {

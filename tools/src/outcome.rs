@@ -72,17 +72,12 @@ impl Failure {
         Failure::new(Exit::Io, "io", message)
     }
 
-    /// What another process of this program has told with its exit code, as [`Failure::document`] has it.
+    /// What another process of this program has told with its exit code, as `--json` has it.
     pub(crate) fn relayed(exit: i32, told: &Value) -> Failure {
         let known = [Exit::Reduced, Exit::Lost, Exit::Usage, Exit::Refused, Exit::Bug];
         let exit = known.into_iter().find(|known| *known as i32 == exit).unwrap_or(Exit::Io);
         let text = |name: &str| told[name].as_str().unwrap_or("unknown").to_owned();
         Failure { exit, kind: text("kind"), message: text("message") }
-    }
-
-    /// For another process of this program.
-    pub(crate) fn document(&self) -> Value {
-        json!({ "exit": self.exit as i32, "error": { "kind": self.kind, "message": self.message } })
     }
 
     /// Somebody else has what is needed, and perhaps not for long.

@@ -1,8 +1,9 @@
 //! `paritas serve`
 
+use crate::attach::Devices;
 use crate::caller::Caller;
 use crate::cli::{Serve, TlsWhen};
-use crate::control::{Desk, make_run_folder};
+use crate::control::{Desk, Purpose, make_run_folder};
 use crate::keeper::Keeper;
 use crate::names::show_size;
 use crate::outcome::{Failure, Report, print, say};
@@ -10,18 +11,24 @@ use crate::session;
 use paritas::frontend::nbd::server::{Address, Certificates, Limits, Options, Server};
 use paritas::volume::Array;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
     let (certificates, tls_required) = encryption(args)?;
     let is_handed = std::env::var_os("LISTEN_FDS").is_some();
     let array = session::open_to_serve(&Caller::Here, &args.array, args.read_only)?;
     // What only reads keeps nobody from opening the array himself.
-    let desk = if args.read_only { None } else { Some(Desk::open(&array)?) };
+    let desk = if args.read_only { None } else { Some(Desk::open(&array, Purpose::Clients)?) };
     let keeper = match args.read_only {
         true => None,
         false => Keeper::start(&array, args.scrub_every, args.scrub_limit)?,
     };
-    let served = serve(args, json, &array, is_handed, certificates, tls_required);
+    let devices = desk.as_ref().map(|desk| desk.devices().clone());
+    let served = serve(args, json, &array, is_handed, certificates, tls_required, devices.as_ref());
+    if let Some(devices) = devices {
+        devices.end();
+        devices.wait();
+    }
     desk.iter().for_each(Desk::close);
     let closed = array.close();
     keeper.into_iter().for_each(Keeper::dismiss);
@@ -38,6 +45,7 @@ fn serve(
     is_handed: bool,
     certificates: Option<Certificates>,
     tls_required: bool,
+    devices: Option<&Arc<Devices>>,
 ) -> Result<(), Failure> {
     let mut addresses = args.listen.clone();
     if addresses.is_empty() && !is_handed {
@@ -49,7 +57,13 @@ fn serve(
     let options = Options { exports, read_only, certificates, tls_required, limits };
     let server = Server::bind(array, &addresses, is_handed, options, say)?;
     let stopper = server.stopper();
-    ctrlc::set_handler(move || stopper.stop())
+    let devices = devices.cloned();
+    let stop = move || {
+        stopper.stop();
+        // Said again, it is tried again to take away those that were in use.
+        devices.iter().for_each(|devices| devices.end());
+    };
+    ctrlc::set_handler(stop)
         .map_err(|error| Failure::io(format!("signals cannot be waited for: {error}")))?;
     announce(&server, json, is_encrypted)?;
     Ok(server.run()?)

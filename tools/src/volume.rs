@@ -7,6 +7,7 @@ use crate::outcome::{Failure, Report};
 use crate::session;
 use crate::status::{look, volumes};
 use serde_json::json;
+use std::path::PathBuf;
 
 pub(crate) fn run(args: cli::Volume, caller: &Caller) -> Result<Report, Failure> {
     match args.command {
@@ -52,15 +53,30 @@ fn list(args: &cli::Status, caller: &Caller) -> Result<Report, Failure> {
 fn delete(args: &VolumeArgs, caller: &Caller) -> Result<Report, Failure> {
     let array = session::open_for(caller, args)?;
     let name = &args.volume.volume;
+    if let Some(device) = device(name, caller) {
+        let text = format!("volume '{name}' is {}: `paritas detach` it first", device.display());
+        return Err(Failure::refused(text));
+    }
     array.delete_volume(name)?;
     array.close()?;
     Ok(Report::done(json!({ "name": name }), format!("volume '{name}' is deleted")))
+}
+
+/// The block device that a volume is attached as.
+fn device(name: &str, caller: &Caller) -> Option<PathBuf> {
+    match caller {
+        Caller::Here => None,
+        Caller::Elsewhere(remote) => remote.devices().of(name),
+    }
 }
 
 fn resize(args: &VolumeArgs, size: u64, caller: &Caller) -> Result<Report, Failure> {
     let array = session::open_for(caller, args)?;
     let name = &args.volume.volume;
     array.volume(name)?.resize(size)?;
+    if let Caller::Elsewhere(remote) = caller {
+        remote.devices().resized(name)?;
+    }
     array.close()?;
     Ok(Report::done(
         json!({ "name": name, "size": size }),

@@ -15,6 +15,7 @@ use paritas::frontend::fuse::server::Mount;
 use paritas::volume::Volume;
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,6 +35,14 @@ pub(crate) struct Attached {
     pub(crate) sector: u32,
     /// Nobody may write to it.
     pub(crate) read_only: bool,
+}
+
+impl Attached {
+    /// As it is told.
+    pub(crate) fn document(&self) -> Value {
+        let Attached { volume, device, sector, read_only } = self;
+        json!({ "volume": volume, "device": device, "sector": sector, "read_only": read_only })
+    }
 }
 
 struct Attachment {

@@ -3,26 +3,30 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`means`] | what the kernel offers |
-//! | [`place`] | where servers keep what they need |
+//! | [`place`] | where servers keep what devices need |
 //! | [`loops`], [`users`] | loop devices, and who uses them |
-//! | [`attachments`] | the volumes of an open array that are devices |
+//! | [`attachments`], [`devices`] | the volumes of an open array that are devices, and who asks for them |
 //! | [`daemon`], [`descriptors`] | a server in the background |
-//! | [`keeper`] | the one that is started here, and how it is asked |
+//! | [`keeper`] | the one that is started here |
 
 mod attachments;
 mod daemon;
 mod descriptors;
+mod devices;
 pub(crate) mod keeper;
 mod loops;
 mod means;
 mod place;
 mod users;
 
+pub(crate) use devices::Devices;
+pub(crate) use place::Place;
+
+use crate::caller::Caller;
 use crate::cli;
+use crate::control::{find_for_device, make_run_folder};
 use crate::outcome::{Failure, Report};
-use keeper::{Wish, ask};
 use paritas::volume;
-use place::{Place, run_folder};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -35,59 +39,61 @@ const OPENING: Duration = Duration::from_secs(600);
 const CHANGE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(crate) fn attach(args: &cli::Attach) -> Result<Report, Failure> {
+pub(crate) fn attach(args: &cli::Attach, caller: &Caller) -> Result<Report, Failure> {
     means::check()?;
+    let Caller::Elsewhere(remote) = caller else { return begin(args) };
     let cli::Attach { volume, sector, read_only } = args;
-    let array = cli::Status { array: volume.volume.array.clone(), choice: volume.choice.clone() };
-    let found = volume::Status::of(&array.array, array.choice.name.as_deref());
-    let place = Place::of(&run_folder()?, found.map_err(|error| Failure::opening(&error))?.uuid);
-    let wish = Wish::Attach { volume: volume.volume.volume.clone(), sector: *sector, read_only: *read_only };
-    let said = reach(&place, &array, &wish)?;
-    let device = said["device"].as_str().unwrap_or_default().to_owned();
-    Ok(Report::done(said, device))
+    let attached = remote.devices().attach(remote.array(), &volume.volume.volume, *sector, *read_only)?;
+    Ok(told(attached.document()))
 }
 
-/// Asks the server of the array, or starts one.
-fn reach(place: &Place, array: &cli::Status, wish: &Wish) -> Result<Value, Failure> {
+fn told(document: Value) -> Report {
+    let device = document["device"].as_str().unwrap_or_default().to_owned();
+    Report::done(document, device)
+}
+
+/// No server has the array: starts one in the background.
+fn begin(args: &cli::Attach) -> Result<Report, Failure> {
+    let (array, name) = (&args.volume.volume.array, args.volume.choice.name.as_deref());
+    let found = volume::Status::of(array, name).map_err(|error| Failure::opening(&error))?;
+    let place = Place::of(&make_run_folder()?, found.uuid);
     let until = Instant::now() + CHANGE;
     loop {
-        if let Some(said) = ask(&place.socket, wish)? {
-            return Ok(said);
-        }
         let program = std::env::current_exe()
             .map_err(|error| Failure::io(format!("this program cannot be found again: {error}")))?;
         let mut command = Command::new(program);
-        command.args(keeper::command_line(array, wish)?);
+        command.args(keeper::command_line(args)?);
         match daemon::start(&mut command, &place.log, OPENING) {
             // Somebody else may be doing the same, or closing it.
             Err(failure) if failure.is_busy() && Instant::now() < until => thread::sleep(PAUSE),
-            outcome => return outcome,
+            outcome => return outcome.map(told),
+        }
+        if let Some(owner) = find_for_device(array, name)? {
+            return owner.run();
         }
     }
 }
 
-pub(crate) fn detach(args: &cli::Detach) -> Result<Report, Failure> {
+pub(crate) fn detach(args: &cli::Detach, caller: &Caller) -> Result<Report, Failure> {
     // As the kernel names it, whatever it is called here.
     let device = std::fs::canonicalize(&args.device)
         .map_err(|error| Failure::refused(format!("{}: {error}", args.device.display())))?;
-    let folder = run_folder()?;
-    let file = loops::file_of(&device);
-    let place = file.as_deref().and_then(|file| Some((file, Place::of_file(&folder, file)?)));
-    let (file, place) = place.ok_or_else(|| {
-        Failure::refused(format!("{} is no volume that is attached", args.device.display()))
-    })?;
-    let said = match ask(&place.socket, &Wish::Detach { device: device.clone() })? {
-        Some(said) => said,
-        None => clear(&device, file, &place)?,
-    };
-    Ok(Report::done(said, ""))
+    match caller {
+        Caller::Elsewhere(remote) => remote.devices().detach(&device)?,
+        Caller::Here => clear(&device)?,
+    }
+    Ok(Report::done(json!({ "device": device }), ""))
 }
 
-/// Its server has died, and left its socket, too.
-fn clear(device: &Path, file: &Path, place: &Place) -> Result<Value, Failure> {
+/// The device's server has died.
+fn clear(device: &Path) -> Result<(), Failure> {
+    let folder = make_run_folder()?;
+    let file = loops::file_of(device);
+    let place = file.as_deref().and_then(|file| Some((file, Place::of_file(&folder, file)?)));
+    let (file, place) = place
+        .ok_or_else(|| Failure::refused(format!("{} is no volume that is attached", device.display())))?;
     attachments::clear(file)?;
-    // Unless others of its volumes are left. Another server may have taken the socket away already.
-    let _left =
-        std::fs::remove_dir(&place.volumes).and_then(|()| std::fs::remove_file(&place.socket)).is_err();
-    Ok(json!({ "device": device }))
+    // Unless others of its volumes are left.
+    let _left = std::fs::remove_dir(&place.volumes).is_err();
+    Ok(())
 }

@@ -1,6 +1,5 @@
-//! Where servers keep what they need while they run: below `/run`, never in a folder of the user's.
+//! Where servers keep what their devices need: in the run folder, never in one of the user's.
 
-use crate::outcome::Failure;
 use paritas::types::Uuid;
 use std::fmt::Write;
 use std::fs::DirBuilder;
@@ -15,8 +14,6 @@ const NAME_BYTES: usize = 200;
 pub(crate) struct Place {
     /// The folder with a file for each volume that is attached. It is made when it is needed.
     pub(crate) volumes: PathBuf,
-    /// Where the server listens.
-    pub(crate) socket: PathBuf,
     /// Where it says what people should know.
     pub(crate) log: PathBuf,
 }
@@ -24,36 +21,22 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn of(folder: &Path, array: Uuid) -> Place {
         let named = |end: &str| folder.join(format!("{array}{end}"));
-        Place { volumes: named(""), socket: named(".sock"), log: named(".log") }
+        Place { volumes: named(""), log: named(".log") }
     }
 
     /// The array of a volume's file, if it is one of those below `folder`.
     pub(crate) fn of_file(folder: &Path, file: &Path) -> Option<Place> {
         let volumes = file.parent()?;
-        let named = |end: &str| {
-            let mut name = volumes.file_name()?.to_owned();
-            name.push(end);
-            Some(folder.join(name))
-        };
+        let mut log = volumes.file_name()?.to_owned();
+        log.push(".log");
         let is_ours = volumes.parent() == Some(folder);
-        is_ours.then_some(Place { volumes: volumes.into(), socket: named(".sock")?, log: named(".log")? })
+        is_ours.then(|| Place { volumes: volumes.into(), log: folder.join(log) })
     }
 
     /// The file of a volume.
     pub(crate) fn file(&self, volume: &str) -> PathBuf {
         self.volumes.join(file_name(volume))
     }
-}
-
-/// The folder of all that this user's servers have, made if need be. Nobody else may look into it.
-pub(crate) fn run_folder() -> Result<PathBuf, Failure> {
-    let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
-        _ if rustix::process::geteuid().is_root() => PathBuf::from("/run/paritas"),
-        Some(folder) if !folder.is_empty() => PathBuf::from(folder).join("paritas"),
-        _ => return Err(Failure::usage("there is no XDG_RUNTIME_DIR, in which servers keep what they need")),
-    };
-    make_folder(&folder).map_err(|error| Failure::io(format!("{}: {error}", folder.display())))?;
-    Ok(folder)
 }
 
 /// Makes a folder, and those above it, that only this user may look into.
@@ -103,7 +86,7 @@ mod tests {
         let (folder, array) = (Path::new("/run/paritas"), Uuid([7; 16]));
         let place = Place::of(folder, array);
         let found = Place::of_file(folder, &place.file("a/b")).expect("one of ours");
-        assert_eq!((&found.volumes, &found.socket, &found.log), (&place.volumes, &place.socket, &place.log));
+        assert_eq!((&found.volumes, &found.log), (&place.volumes, &place.log));
         assert!(Place::of_file(folder, Path::new("/var/lib/disk.img")).is_none());
         assert!(Place::of_file(folder, Path::new("/run/paritas/file")).is_none());
         assert!(Place::of_file(folder, Path::new("/")).is_none());

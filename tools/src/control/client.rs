@@ -1,11 +1,12 @@
 //! Finds the server that has an array open, and follows what it says of a command.
 
-use super::command::named;
+use super::command::{Named, named};
 use super::folder::sockets;
 use super::wire::{Claim, Order, Question, VERSION, Word, receive, send, send_descriptors};
 use crate::caller::{Bar, Caller};
 use crate::cli::Command;
 use crate::outcome::{Failure, Report, say};
+use std::ffi::OsString;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -24,13 +25,31 @@ pub(crate) struct Owner {
 /// # Errors
 /// When several have an array open that is meant, or one of another version has.
 pub(crate) fn find(command: &Command) -> Result<Option<Owner>, Failure> {
-    let Some((place, name)) = named(command) else { return Ok(None) };
+    match named(command) {
+        None => Ok(None),
+        Some(Named::Array(place, name)) => {
+            find_by(place, |place| Question::Array { place, name: name.map(str::to_owned) })
+        }
+        Some(Named::ArrayForDevice(place, name)) => find_for_device(place, name),
+        Some(Named::Device(device)) => find_by(device, Question::Device),
+    }
+}
+
+/// The server that makes devices of the volumes of an array.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_for_device(place: &Path, name: Option<&str>) -> Result<Option<Owner>, Failure> {
+    find_by(place, |place| Question::ArrayForDevice { place, name: name.map(str::to_owned) })
+}
+
+fn find_by(place: &Path, question: impl FnOnce(OsString) -> Question) -> Result<Option<Owner>, Failure> {
     let sockets = sockets();
     if sockets.is_empty() {
         return Ok(None);
     }
     let place = whole(place).map_err(|error| Failure::io(format!("{}: {error}", place.display())))?;
-    let question = Question { place: place.into(), name: name.map(str::to_owned) };
+    let question = question(place.into());
     // A socket whose server is gone refuses, or says nothing.
     let mut owners: Vec<(Owner, Claim)> =
         sockets.iter().filter_map(|socket| ask(socket, &question).ok().flatten()).collect();
@@ -84,10 +103,16 @@ impl Owner {
                     }
                 }
                 Word::End => bar = None,
-                Word::Done(report) => return Ok(report),
-                Word::Failed(failure) => return Err(failure),
+                Word::Done(report) => return self.until_over(Ok(report)),
+                Word::Failed(failure) => return self.until_over(Err(failure)),
             }
         }
+    }
+
+    /// The server hangs up when it has done everything that there is to do for this, its own end included.
+    fn until_over(mut self, answer: Result<Report, Failure>) -> Result<Report, Failure> {
+        while let Ok(Some(_)) = receive::<Word>(&mut self.input) {}
+        answer
     }
 
     fn order(&mut self) -> io::Result<()> {

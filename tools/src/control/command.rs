@@ -3,8 +3,16 @@
 use crate::cli::{Command, Inject, Status, VolumeArgs, VolumeCommand};
 use std::path::{Path, PathBuf};
 
-/// The array that a command works on, if a server that has it open can do that.
-pub(super) fn named(command: &Command) -> Option<(&Path, Option<&str>)> {
+/// What a command works on: a path, and the name of an array where there are several.
+pub(super) enum Named<'a> {
+    Array(&'a Path, Option<&'a str>),
+    /// To make a device of a volume.
+    ArrayForDevice(&'a Path, Option<&'a str>),
+    Device(&'a Path),
+}
+
+/// What a command works on, if a server that has that can do it.
+pub(super) fn named(command: &Command) -> Option<Named<'_>> {
     match command {
         Command::Status(args) | Command::Watch(args) | Command::Clear(args) => Some(of_array(args)),
         Command::Volume(args) => Some(match &args.command {
@@ -14,6 +22,11 @@ pub(super) fn named(command: &Command) -> Option<(&Path, Option<&str>)> {
         }),
         Command::Import(args) => Some(of_volume(&args.volume)),
         Command::Export(args) => Some(of_volume(&args.volume)),
+        Command::Attach(args) => {
+            let VolumeArgs { volume, choice } = &args.volume;
+            Some(Named::ArrayForDevice(&volume.array, choice.name.as_deref()))
+        }
+        Command::Detach(args) => Some(Named::Device(&args.device)),
         Command::Fail(args) => Some(of_array(&args.array)),
         Command::Replace(args) => Some(of_array(&args.array)),
         Command::Rebuild(args) => Some(of_array(&args.array)),
@@ -23,12 +36,12 @@ pub(super) fn named(command: &Command) -> Option<(&Path, Option<&str>)> {
     }
 }
 
-fn of_array(args: &Status) -> (&Path, Option<&str>) {
-    (&args.array, args.choice.name.as_deref())
+fn of_array(args: &Status) -> Named<'_> {
+    Named::Array(&args.array, args.choice.name.as_deref())
 }
 
-fn of_volume(args: &VolumeArgs) -> (&Path, Option<&str>) {
-    (&args.volume.array, args.choice.name.as_deref())
+fn of_volume(args: &VolumeArgs) -> Named<'_> {
+    Named::Array(&args.volume.array, args.choice.name.as_deref())
 }
 
 /// Lets the paths in a command lead on from a folder, as they do for its caller.
@@ -51,6 +64,8 @@ pub(super) fn lead_on(command: &mut Command, folder: &Path) {
             at(&mut args.volume.volume.array);
             file(&mut args.file, folder);
         }
+        Command::Attach(args) => at(&mut args.volume.volume.array),
+        Command::Detach(args) => at(&mut args.device),
         Command::Fail(args) => {
             at(&mut args.array.array);
             member(&mut args.member, folder);

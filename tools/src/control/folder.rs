@@ -42,7 +42,7 @@ pub(crate) fn make_run_folder() -> Result<PathBuf, Failure> {
         );
         return Err(Failure::refused(text));
     }
-    Ok(folder)
+    folder.canonicalize().map_err(failed)
 }
 
 /// Whether nobody but this user, or root, decides what is in a folder.

@@ -21,7 +21,7 @@ mod remote;
 mod server;
 mod wire;
 
-pub(crate) use client::find;
+pub(crate) use client::{find, find_for_device};
 pub(crate) use folder::make_run_folder;
 pub(crate) use remote::Remote;
-pub(crate) use server::Desk;
+pub(crate) use server::{Desk, Purpose};

@@ -1,6 +1,7 @@
 //! The caller, as the command in the server sees it.
 
 use super::wire::{Word, send};
+use crate::attach::Devices;
 use crate::outcome::{Failure, Report};
 use paritas::volume::Array;
 use rustix::io::Errno;
@@ -9,24 +10,35 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Somebody at the other end of a socket.
 pub(crate) struct Remote {
     array: Array,
+    devices: Arc<Devices>,
     socket: Mutex<UnixStream>,
     input: OwnedFd,
     output: OwnedFd,
 }
 
 impl Remote {
-    pub(super) fn new(array: Array, socket: UnixStream, [input, output]: [OwnedFd; 2]) -> Remote {
-        Remote { array, socket: Mutex::new(socket), input, output }
+    pub(super) fn new(
+        array: Array,
+        devices: Arc<Devices>,
+        socket: UnixStream,
+        [input, output]: [OwnedFd; 2],
+    ) -> Remote {
+        Remote { array, devices, socket: Mutex::new(socket), input, output }
     }
 
     /// What the server has open.
     pub(crate) fn array(&self) -> &Array {
         &self.array
+    }
+
+    /// Which of its volumes are block devices.
+    pub(crate) fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// A word to the person.

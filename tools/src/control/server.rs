@@ -4,6 +4,7 @@ use super::command::{lead_on, named};
 use super::folder::{make_run_folder, socket_of, sweep};
 use super::remote::Remote;
 use super::wire::{Claim, Order, Question, VERSION, receive, receive_descriptors, send};
+use crate::attach::{Devices, Place};
 use crate::caller::Caller;
 use crate::cli::Cli;
 use crate::files::is_same;
@@ -32,6 +33,16 @@ const LEAVE_WAIT: Duration = Duration::from_secs(2);
 /// Looks once in a while.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// What a server has its array open for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Clients, until it is told to end.
+    Clients,
+    /// Devices, until there are none. One that may only read takes no other commands: it keeps nobody from opening the
+    /// array.
+    Devices { read_only: bool },
+}
+
 /// Where commands come in, on a thread of its own until it is closed.
 pub(crate) struct Desk {
     shared: Arc<Shared>,
@@ -40,6 +51,8 @@ pub(crate) struct Desk {
 
 struct Shared {
     array: Array,
+    devices: Arc<Devices>,
+    purpose: Purpose,
     is_closing: AtomicBool,
     callers: AtomicUsize,
 }
@@ -49,15 +62,20 @@ impl Desk {
     ///
     /// # Errors
     /// When there is no folder for the socket, or no thread.
-    pub(crate) fn open(array: &Array) -> Result<Desk, Failure> {
-        let (folder, uuid) = (make_run_folder()?, array.status()?.uuid.to_string());
-        sweep(&folder, &uuid);
-        let socket = socket_of(&folder, &uuid);
+    pub(crate) fn open(array: &Array, purpose: Purpose) -> Result<Desk, Failure> {
+        let (folder, uuid) = (make_run_folder()?, array.status()?.uuid);
+        sweep(&folder, &uuid.to_string());
+        let socket = socket_of(&folder, &uuid.to_string());
         let failed = |error: io::Error| Failure::io(format!("{}: {error}", socket.display()));
         let listener = UnixListener::bind(&socket).map_err(failed)?;
         std::fs::set_permissions(&socket, Permissions::from_mode(0o600)).map_err(failed)?;
         let shared = Arc::new(Shared {
             array: array.clone(),
+            devices: Arc::new(Devices::new(
+                Place::of(&folder, uuid),
+                purpose == Purpose::Devices { read_only: true },
+            )),
+            purpose,
             is_closing: AtomicBool::new(false),
             callers: AtomicUsize::new(0),
         });
@@ -67,6 +85,11 @@ impl Desk {
             .spawn(move || shared.listen(&listener))
             .map_err(failed)?;
         Ok(desk)
+    }
+
+    /// The volumes that are block devices.
+    pub(crate) fn devices(&self) -> &Arc<Devices> {
+        &self.shared.devices
     }
 
     /// Takes no more commands.
@@ -129,7 +152,7 @@ impl Shared {
         let mut input = BufReader::new(stream.try_clone()?);
         let Some(question) = receive::<Question>(&mut input)? else { return Ok(()) };
         let Ok(status) = self.array.status() else { return Ok(()) };
-        let is_mine = is_meant(&status, Path::new(&question.place), question.name.as_deref());
+        let is_mine = self.is_meant(&status, &question);
         let array = format!("'{}' ({})", status.name, status.uuid);
         send(&mut &stream, &Claim { is_mine, version: VERSION.into(), array })?;
         if !is_mine {
@@ -138,12 +161,29 @@ impl Shared {
         // Only now does the other side send them: nothing was read ahead.
         let descriptors = receive_descriptors(&stream)?;
         let Some(order) = receive::<Order>(&mut input)? else { return Ok(()) };
-        let caller = Caller::Elsewhere(Remote::new(self.array.clone(), stream, descriptors));
+        let remote = Remote::new(self.array.clone(), self.devices.clone(), stream, descriptors);
+        let caller = Caller::Elsewhere(remote);
         let answer = run(order, &caller);
         if let Caller::Elsewhere(remote) = &caller {
             remote.end(answer);
         }
+        let is_detached = matches!(question, Question::Device(_)) && self.devices.is_empty();
+        if is_detached && self.purpose != Purpose::Clients {
+            // This process ends now, and the kernel hangs up when all of it is gone.
+            std::mem::forget((caller, input));
+        }
         Ok(())
+    }
+
+    /// Whether what somebody asks for is here.
+    fn is_meant(&self, status: &Status, question: &Question) -> bool {
+        match question {
+            Question::Device(device) => self.devices.has(Path::new(device)),
+            Question::Array { .. } if self.purpose == Purpose::Devices { read_only: true } => false,
+            Question::Array { place, name } | Question::ArrayForDevice { place, name } => {
+                is_meant(status, Path::new(place), name.as_deref())
+            }
+        }
     }
 }
 

@@ -23,12 +23,15 @@ const LINE_MAX: u64 = 16 << 20;
 /// Descriptors that come with a command.
 const DESCRIPTORS: usize = 2;
 
-/// The client's first line: whose is this array?
+/// The client's first line: whose is this? Paths lead on from the root.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Question {
-    /// From the root on.
-    pub(super) place: OsString,
-    pub(super) name: Option<String>,
+pub(super) enum Question {
+    /// An array, to do something with it.
+    Array { place: OsString, name: Option<String> },
+    /// An array, to make a device of a volume.
+    ArrayForDevice { place: OsString, name: Option<String> },
+    /// A device that a volume is attached as.
+    Device(OsString),
 }
 
 /// The server's answer.

@@ -24,7 +24,7 @@ pub(crate) use place::Place;
 
 use crate::caller::Caller;
 use crate::cli;
-use crate::control::{find_for_device, make_run_folder};
+use crate::control::{find_for_device, make_run_folder, sweep};
 use crate::outcome::{Failure, Report};
 use paritas::volume;
 use serde_json::{Value, json};
@@ -95,5 +95,7 @@ fn clear(device: &Path) -> Result<(), Failure> {
     attachments::clear(file)?;
     // Unless others of its volumes are left.
     let _left = std::fs::remove_dir(&place.volumes).is_err();
+    let array = place.volumes.file_name().unwrap_or_default();
+    sweep(&folder, &array.to_string_lossy());
     Ok(())
 }

@@ -62,7 +62,7 @@ pub(super) fn socket_of(folder: &Path, array: &str) -> PathBuf {
 }
 
 /// Removes what servers of an array left behind that were killed.
-pub(super) fn sweep(folder: &Path, array: &str) {
+pub(crate) fn sweep(folder: &Path, array: &str) {
     let is_of_array = |path: &Path| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(prefix(array)))
     };

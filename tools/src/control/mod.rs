@@ -22,6 +22,6 @@ mod server;
 mod wire;
 
 pub(crate) use client::{find, find_for_device};
-pub(crate) use folder::make_run_folder;
+pub(crate) use folder::{make_run_folder, sweep};
 pub(crate) use remote::Remote;
 pub(crate) use server::{Desk, Purpose};

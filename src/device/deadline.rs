@@ -6,6 +6,7 @@
 //! The limit is waited for in two parts. The second begins when the engine has seen the first end, and then it sees
 //! answers, too: a process that was stopped, or a machine that slept, longer than the limit blames no device for it.
 
+use super::meter::{Meter, Operation, Tally};
 use super::{Device, DeviceError, Pending};
 use crate::runtime::{Clock, Sleep};
 use crate::zoo::{Bug, planted};
@@ -19,26 +20,39 @@ use std::time::Duration;
 /// Which part of the limit the second one is.
 const LAST_PART: u32 = 10;
 
-/// Passes operations on, and answers [`DeviceError::Hangs`] for those that take longer than a limit.
+/// Passes operations on, and answers [`DeviceError::Hangs`] for those that take longer than a limit. Counts them, and
+/// how long they take.
 pub struct Deadline {
     device: Arc<dyn Device>,
     clock: Arc<dyn Clock>,
     limit: Duration,
+    meter: Meter,
 }
 
 impl Deadline {
     /// `device` with a limit to each operation.
     pub fn new(device: Arc<dyn Device>, clock: Arc<dyn Clock>, limit: Duration) -> Deadline {
-        Deadline { device, clock, limit }
+        Deadline { device, clock, limit, meter: Meter::default() }
     }
 
-    fn race<T: 'static>(&self, pending: Pending<T>) -> Pending<T> {
+    fn race<T: 'static>(
+        &self,
+        operation: Operation,
+        pending: Pending<T>,
+        bytes: fn(&T) -> usize,
+    ) -> Pending<T> {
         if planted(Bug::DeadlineMissing) {
             return pending;
         }
         let last = self.limit / LAST_PART;
         let limit = self.clock.sleep(self.limit - last);
-        Box::pin(Race { pending, limit, last: Some((self.clock.clone(), last)) })
+        let tally = Some(self.meter.begin(operation, self.clock.monotonic()));
+        Box::pin(Timed {
+            race: Race { pending, limit, last: Some((self.clock.clone(), last)) },
+            clock: self.clock.clone(),
+            tally,
+            bytes,
+        })
     }
 }
 
@@ -48,15 +62,42 @@ impl Device for Deadline {
     }
 
     fn read(&self, offset: u64, len: usize) -> Pending<Bytes> {
-        self.race(self.device.read(offset, len))
+        self.race(Operation::Read, self.device.read(offset, len), Bytes::len)
     }
 
     fn write(&self, offset: u64, pieces: Vec<Bytes>) -> Pending<usize> {
-        self.race(self.device.write(offset, pieces))
+        self.race(Operation::Write, self.device.write(offset, pieces), |written| *written)
     }
 
     fn flush(&self) -> Pending<()> {
-        self.race(self.device.flush())
+        self.race(Operation::Flush, self.device.flush(), |()| 0)
+    }
+
+    fn meter(&self) -> Option<&Meter> {
+        Some(&self.meter)
+    }
+}
+
+/// An operation against its limit, and how long it takes.
+struct Timed<T> {
+    race: Race<T>,
+    clock: Arc<dyn Clock>,
+    /// Until it has ended.
+    tally: Option<Tally>,
+    /// How many it has moved.
+    bytes: fn(&T) -> usize,
+}
+
+impl<T> Future for Timed<T> {
+    type Output = Result<T, DeviceError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = std::task::ready!(Pin::new(&mut self.race).poll(context));
+        if let Some(tally) = self.tally.take() {
+            let bytes = answer.as_ref().ok().map(|moved| (self.bytes)(moved) as u64);
+            tally.end(bytes, self.clock.monotonic());
+        }
+        Poll::Ready(answer)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod image;
 pub mod inject;
 pub mod io;
+pub mod meter;
 pub mod open;
 mod place;
 pub mod ring;
@@ -27,6 +28,7 @@ pub use file::{FileDevice, Kind};
 pub use frame::Frame;
 pub use image::Image;
 pub use io::{read_full, write_full};
+pub use meter::Meter;
 pub use open::{OpenMode, open};
 pub use place::place;
 pub use ring::Ring;
@@ -96,6 +98,10 @@ pub trait Device: Send + Sync {
     fn write(&self, offset: u64, pieces: Vec<Bytes>) -> Pending<usize>;
     /// Makes every write that completed before this call durable.
     fn flush(&self) -> Pending<()>;
+    /// What was asked of it, where that is counted.
+    fn meter(&self) -> Option<&Meter> {
+        None
+    }
 }
 
 /// Refuses a range that is misaligned or reaches past the end of a device of `device_len` bytes.

@@ -74,6 +74,7 @@ use super::status::{Damage, Present, Status, acknowledged, status};
 use super::{Shard, VolumeInfo};
 use crate::commit::{self, Config, Upkeep};
 use crate::device::Ring;
+use crate::device::meter::Meters;
 #[cfg(doc)]
 use crate::error::Kind;
 use crate::error::Result;
@@ -151,6 +152,7 @@ impl Array {
                 ring,
                 clock,
                 home: Home::Thread(driver),
+                meters: Meters::default(),
             }),
         })
     }
@@ -170,7 +172,15 @@ impl Array {
         let opened = open(&driver, env, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.wait())?;
         Ok(Array {
-            engine: Arc::new(Engine { shard, present, notes, ring, clock, home: Home::Thread(driver) }),
+            engine: Arc::new(Engine {
+                shard,
+                present,
+                notes,
+                ring,
+                clock,
+                home: Home::Thread(driver),
+                meters: Meters::default(),
+            }),
         })
     }
 
@@ -184,7 +194,15 @@ impl Array {
         let opened = open(&driver, env, ring.clone(), place.as_ref(), options);
         let (shard, present, notes) = settle(opened.await)?;
         Ok(Array {
-            engine: Arc::new(Engine { shard, present, notes, ring, clock, home: Home::Thread(driver) }),
+            engine: Arc::new(Engine {
+                shard,
+                present,
+                notes,
+                ring,
+                clock,
+                home: Home::Thread(driver),
+                meters: Meters::default(),
+            }),
         })
     }
 
@@ -205,6 +223,7 @@ impl Array {
             ring: None,
             clock: env.clock,
             home: Home::Hosted(spawner, host),
+            meters: Meters::default(),
         };
         Array { engine: Arc::new(engine) }
     }

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::status::Present;
 use crate::device::Ring;
+use crate::device::meter::Meters;
 use crate::error::{Error, Kind, Result};
 use crate::runtime::{Clock, Driver, Dropped, Env, Host, Owned, Spawner, Ticket};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(super) struct Engine {
     pub(super) ring: Option<Ring>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) home: Home,
+    /// What is asked of volumes, by their numbers.
+    pub(super) meters: Meters,
 }
 
 /// A thread for an engine, with the ring that it drives where the kernel has one to give, and what it is to live on.

@@ -3,6 +3,7 @@
 use super::bytes::placed;
 use super::engine::{Engine, settle};
 use super::{Extent, Shard, VolumeInfo};
+use crate::device::meter::{Meter, Operation};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::Ticket;
 use crate::types::{BLOCK_U64, Scheme, VolumeId};
@@ -16,6 +17,7 @@ pub struct Volume {
     id: VolumeId,
     name: Arc<str>,
     scheme: Scheme,
+    meter: Meter,
 }
 
 pub(super) fn whole_blocks(bytes: u64) -> Result<u64> {
@@ -29,7 +31,28 @@ pub(super) fn whole_blocks(bytes: u64) -> Result<u64> {
 impl Volume {
     pub(super) fn new(engine: Arc<Engine>, info: VolumeInfo) -> Volume {
         let VolumeInfo { id, name, scheme, .. } = info;
-        Volume { engine, id, name: name.into(), scheme }
+        let meter = engine.meters.of(id.0.into());
+        Volume { engine, id, name: name.into(), scheme, meter }
+    }
+
+    /// Starts a call that is counted.
+    fn start_counted<T, F>(
+        &self,
+        operation: Operation,
+        bytes: usize,
+        call: impl FnOnce(Shard) -> F + Send + 'static,
+    ) -> Ticket<Result<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let clock = self.engine.clock.clone();
+        let tally = self.meter.begin(operation, clock.monotonic());
+        self.engine.start(async move |shard: Shard| {
+            let done = call(shard).await;
+            tally.end(done.as_ref().ok().map(|_| bytes as u64), clock.monotonic());
+            done
+        })
     }
 
     /// Its name.
@@ -87,7 +110,9 @@ impl Volume {
 
     fn start_read(&self, offset: u64, len: usize) -> Ticket<Result<Bytes>> {
         let id = self.id;
-        self.engine.start(async move |shard: Shard| shard.read_at(id, offset, len as u64).await)
+        self.start_counted(Operation::Read, len, async move |shard: Shard| {
+            shard.read_at(id, offset, len as u64).await
+        })
     }
 
     /// Writes at `offset`; it and the length are multiples of 512, better of 4096: a block that is written in
@@ -130,7 +155,7 @@ impl Volume {
         let id = self.id;
         // In the caller's thread: copies run beside each other.
         let data = placed(offset, data);
-        self.engine.start(async move |shard: Shard| {
+        self.start_counted(Operation::Write, data.len(), async move |shard: Shard| {
             if !data.is_empty() {
                 shard.write_at(id, offset, data).await?;
             }
@@ -177,7 +202,7 @@ impl Volume {
 
     fn start_trim(&self, offset: u64, len: u64) -> Ticket<Result<()>> {
         let id = self.id;
-        self.engine.start(async move |shard: Shard| {
+        self.start_counted(Operation::Write, 0, async move |shard: Shard| {
             if len > 0 {
                 shard.trim_at(id, offset, len).await?;
             }
@@ -229,7 +254,7 @@ impl Volume {
 
     fn start_flush(&self) -> Ticket<Result<()>> {
         let id = self.id;
-        self.engine.start(async move |shard: Shard| shard.flush(id).await.map(|_| ()))
+        self.start_counted(Operation::Flush, 0, async move |shard: Shard| shard.flush(id).await.map(|_| ()))
     }
 
     /// Changes the volume's size to `len` bytes, a multiple of 4096. What is cut off is lost, what is

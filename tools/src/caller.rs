@@ -2,7 +2,7 @@
 //! the array that it has open.
 
 use crate::control::Remote;
-use crate::outcome::{Failure, say};
+use crate::outcome::{Failure, print, say};
 use crate::progress;
 use indicatif::ProgressBar;
 use std::borrow::Cow;
@@ -26,6 +26,33 @@ impl Caller {
         match self {
             Caller::Here => say(text),
             Caller::Elsewhere(remote) => remote.say(text),
+        }
+    }
+
+    /// Words on the standard output, before the command ends.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        match self {
+            Caller::Here => {
+                print(text).map_err(|error| Failure::io(format!("cannot write the answer: {error}")))
+            }
+            Caller::Elsewhere(remote) => {
+                remote.print(text);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whoever works for a caller for long asks now and then whether that one still waits for it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self {
+            Caller::Elsewhere(remote) if remote.is_gone() => Err(Failure::io("the caller is gone")),
+            _ => Ok(()),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use crate::endure::Endure;
 use crate::names::{
-    Every, Limit, SchemeName, VolumeName, parse_every, parse_limit, parse_seconds, parse_size,
+    Every, Limit, SchemeName, VolumeName, parse_every, parse_interval, parse_limit, parse_seconds, parse_size,
 };
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use paritas::frontend::nbd::server::Address;
 use paritas::sim::Scenario;
 use paritas::volume::inject::{Span, parse_chance, parse_delay};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make an array
+    /// Make an array; the program does just that when it is called mkfs.paritas
     Mkfs(Mkfs),
     /// Show how an array is: exit 0 healthy, 1 redundancy is reduced, 2 data is lost or it cannot be opened
     Status(Status),
@@ -45,6 +46,11 @@ pub(crate) enum Command {
     Scrub(Scrub),
     /// Show how far rebuild and scrub are on an array that is served, until none is under way; exits as status does
     Watch(Status),
+    /// Show what volumes are asked for, and members, on an array that is served: operations, bytes, times, errors
+    ///
+    /// Times are those of half of the operations (p50), and of all but one in a hundred (p99), known to a fifth. queue
+    /// is what is under way at the moment. With --json, each look is a document on a line of its own.
+    Iostat(Iostat),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
     Clear(Status),
     /// Rehearse a failure: let a member of an array go wrong on purpose
@@ -229,6 +235,18 @@ pub(crate) struct Scrub {
     pub(crate) stop: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct Iostat {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Seconds between two looks [default: one second, and once]
+    #[arg(value_parser = parse_interval)]
+    pub(crate) interval: Option<Duration>,
+    /// How often to show it [default: until interrupted]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
 /// How a long job is to go.
 #[derive(Args)]
 pub(crate) struct Job {
@@ -350,6 +368,9 @@ pub(crate) struct Serve {
     /// Bytes that such a scrub reads per second at most, or none
     #[arg(long, value_name = "SPEED", default_value = "200M", value_parser = parse_limit)]
     pub(crate) scrub_limit: Limit,
+    /// Give figures to programs that collect them (OpenMetrics), at http://ADDR/metrics; to everybody who reaches it
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// The server's certificate and those that lead to its authority's, as PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -13,10 +13,12 @@ mod files;
 mod import;
 mod inject;
 mod inspect;
+mod iostat;
 mod jobs;
 mod keeper;
 mod manual;
 mod members;
+mod metrics;
 mod mkfs;
 mod names;
 mod outcome;
@@ -38,16 +40,19 @@ use cli::{Cli, Command};
 use outcome::{Failure, Report};
 use serde_json::json;
 use signal_hook::consts::SIGXFSZ;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
-    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    let words = words();
+    let wants_json = words.iter().take_while(|arg| **arg != "--").any(|arg| *arg == "--json");
     outcome::report_panics(wants_json);
     // A write beyond a limit of the process kills it, unless somebody listens; then it fails, as that of any member
     // that is full. A system that does not let us listen may kill us.
     let _deaf = signal_hook::flag::register(SIGXFSZ, Arc::default()).is_err();
-    let answer = match Cli::try_parse() {
+    let answer = match Cli::try_parse_from(words) {
         Ok(cli) => control::find(&cli.command).and_then(|owner| match owner {
             Some(owner) => owner.run(),
             None => run(cli.command, cli.json, &Caller::Here),
@@ -59,6 +64,16 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::usage(error.to_string().trim_end().trim_start_matches("error: "))),
     };
     outcome::deliver(answer, wants_json).code()
+}
+
+/// The command line. By its second name the program makes arrays, as the programs beside it make file systems.
+fn words() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().and_then(|program| Path::new(program).file_name());
+    if name.is_some_and(|name| name == "mkfs.paritas") {
+        words.insert(1, "mkfs".into());
+    }
+    words
 }
 
 /// Runs a command for whoever asks for it.
@@ -73,6 +88,7 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Replace(args) => members::replace(&args, caller),
         Command::Rebuild(args) => jobs::rebuild(&args, caller),
         Command::Scrub(args) => jobs::scrub(&args, caller),
+        Command::Iostat(args) => iostat::run(&args, json, caller),
         Command::Watch(args) => watch::run(&args, caller),
         Command::Clear(args) => clear::run(&args, caller),
         Command::Inject(args) => inject::run(&args, caller),

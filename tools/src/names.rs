@@ -70,6 +70,14 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("'{text}' is no time in seconds such as 2 or 0.5"))
 }
 
+/// A time between two looks: some of it passes.
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_seconds(text)? {
+        Duration::ZERO => Err("looks need some time between them".into()),
+        time => Ok(time),
+    }
+}
+
 /// Bytes for people.
 pub(crate) fn show_size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()

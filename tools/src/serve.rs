@@ -5,6 +5,7 @@ use crate::caller::Caller;
 use crate::cli::{Serve, TlsWhen};
 use crate::control::{Desk, Purpose, make_run_folder};
 use crate::keeper::Keeper;
+use crate::metrics::Endpoint;
 use crate::names::show_size;
 use crate::outcome::{Failure, Report, print, say};
 use crate::session;
@@ -23,6 +24,10 @@ pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
         true => None,
         false => Keeper::start(&array, args.scrub_every, args.scrub_limit)?,
     };
+    let metrics = args.metrics.map(|address| Endpoint::open(address, &array)).transpose()?;
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics are at {}", metrics.url()));
+    }
     let devices = desk.as_ref().map(|desk| desk.devices().clone());
     let served = serve(args, json, &array, is_handed, certificates, tls_required, devices.as_ref());
     if let Some(devices) = devices {
@@ -30,6 +35,7 @@ pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
         devices.wait();
     }
     desk.iter().for_each(Desk::close);
+    metrics.into_iter().for_each(Endpoint::close);
     let closed = array.close();
     keeper.into_iter().for_each(Keeper::dismiss);
     desk.iter().for_each(Desk::leave);

@@ -250,3 +250,36 @@ fn a_server_scrubs_what_is_due_by_itself() {
     assert_eq!(server.signal(Signal::TERM), Some(0));
     assert!(scrubbed().is_u64() && bench.export("v") == data);
 }
+
+#[test]
+fn what_volumes_and_members_do_is_shown() {
+    let bench = Bench::new(3, "2+1");
+    let array = bench.array();
+    bench.import("v", &noise(13, MIB));
+    expect(65, &["iostat", &array]);
+    expect(64, &["iostat", &array, "0"]);
+    let (mut server, _) = Server::start(&bench, &["--scrub-every", "never"]);
+    let mut look = command(&["iostat", &array, "0.5", "--count", "4", "--json"]);
+    let look = look.stdout(Stdio::piped()).spawn().expect("started");
+    // It goes on until all have been shown.
+    let worker = thread::spawn(move || look.wait_with_output().expect("ended"));
+    while !worker.is_finished() {
+        bench.import("v", &noise(14, MIB));
+    }
+    let shown = String::from_utf8(worker.join().expect("no panic").stdout).expect("UTF-8");
+    let looks: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(looks.len(), 4, "{shown}");
+    let sum = |list: &str, what: &str| -> u64 {
+        let rows = looks.iter().flat_map(|look| look[list].as_array().expect("a list"));
+        rows.map(|row| row["activity"]["write"][what].as_u64().expect("a number")).sum()
+    };
+    assert!(sum("volumes", "bytes") >= MIB as u64 && sum("volumes", "failed") == 0, "{shown}");
+    assert!(sum("members", "bytes") > sum("volumes", "bytes"), "data, parity and headers: {shown}");
+    assert_eq!(looks[0]["members"].as_array().map(Vec::len), Some(3));
+    let table = expect(0, &["iostat", &array]).out;
+    assert!(
+        table.contains("volume v ") && table.contains("  2 m2 ") && table.lines().count() == 6,
+        "{table}"
+    );
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+}

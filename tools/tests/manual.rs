@@ -99,3 +99,16 @@ fn progress_is_shown_on_a_terminal_only_and_never_among_the_answers() {
         serde_json::from_str::<serde_json::Value>(&out).expect("one document and nothing else");
     }
 }
+
+#[test]
+fn by_its_second_name_it_makes_arrays() {
+    let bench = Bench::empty();
+    let link = bench.beside("mkfs.paritas");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_paritas"), &link).expect("linked");
+    let members = [0, 1].map(|i| bench.member(i));
+    let made = Command::new(&link).args(["--size", "64M", "--json"]).args(&members).output().expect("ran");
+    assert!(made.status.success(), "{made:?}");
+    expect(0, &["status", &bench.array()]);
+    let refused = Command::new(&link).args(["status", &bench.array()]).output().expect("ran");
+    assert_eq!(refused.status.code(), Some(64), "it makes arrays, and does nothing else: {refused:?}");
+}

@@ -96,6 +96,7 @@ impl Owner {
             let word = receive(&mut self.input).map_err(|error| unheard(&error))?;
             match word.ok_or_else(|| unheard(&"it ended"))? {
                 Word::Say(text) => say(&text),
+                Word::Print(text) => caller.print(&text)?,
                 Word::Begin { what, total } => bar = Some(caller.bar(&what, total)),
                 Word::At { done, total } => {
                     if let Some(bar) = &mut bar {

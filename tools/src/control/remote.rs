@@ -46,6 +46,11 @@ impl Remote {
         self.tell(&Word::Say(text.into()));
     }
 
+    /// Words on the standard output, before the command ends.
+    pub(crate) fn print(&self, text: &str) {
+        self.tell(&Word::Print(text.into()));
+    }
+
     pub(crate) fn begin_bar(&self, what: &str, total: Option<u64>) {
         self.tell(&Word::Begin { what: what.into(), total });
     }

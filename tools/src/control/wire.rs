@@ -56,6 +56,7 @@ pub(super) struct Order {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Word {
     Say(String),
+    Print(String),
     Begin { what: String, total: Option<u64> },
     At { done: u64, total: Option<u64> },
     End,

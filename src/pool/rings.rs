@@ -125,12 +125,13 @@ pub async fn write_rings(
 
 /// Zeros both rings, but for the slot of the commit `spared`, and makes that durable.
 pub async fn erase_rings(device: &dyn Device, spared: Option<u64>) -> std::result::Result<(), DeviceError> {
-    let spared = spared.map(|commit| commit % RING_SLOTS);
+    let spared = spared.map_or(RING_SLOTS, |commit| commit % RING_SLOTS);
     let (front, back) = ring_offsets(device.len());
-    let zeros = Aligned::zeroed(SLOT_BYTES).freeze();
     for ring in [front, back] {
-        for slot in (0..RING_SLOTS).filter(|slot| Some(*slot) != spared) {
-            write_full(device, slot_offset(ring, slot), vec![zeros.clone()]).await?;
+        for run in [0..spared, spared + 1..RING_SLOTS].into_iter().filter(|run| !run.is_empty()) {
+            let slots = usize::try_from(run.end - run.start).expect("a few");
+            let zeros = Aligned::zeroed(slots * SLOT_BYTES).freeze();
+            write_full(device, ring + run.start * SLOT_BYTES as u64, vec![zeros]).await?;
         }
     }
     device.flush().await

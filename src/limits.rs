@@ -38,6 +38,12 @@ pub const BOOT_COLUMNS_MAX: usize = 1024;
 pub const TOMBSTONE_LAST: Number = Number((1 << 56) - 1);
 /// Ranges in the damage list.
 pub const DAMAGE_MAX: usize = 1 << 14;
+/// Bytes of all events that the superblock of the largest array remembers.
+pub const EVENTS_BYTES_MIN: usize = 8 << 10;
+/// How many more for each member that it has less than that.
+pub const EVENTS_BYTES_PER_MEMBER: usize = 64;
+/// Bytes of an event's text.
+pub const EVENT_TEXT_BYTES_MAX: usize = 255;
 /// Jobs that a superblock remembers: one of each kind.
 pub const JOBS_MAX: usize = 2;
 /// Epochs before this one that a superblock remembers.

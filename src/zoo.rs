@@ -52,6 +52,8 @@ listed! {
     RingStuck,
     /// Of the superblocks of one epoch, any may be elected.
     ElectByEpoch,
+    /// That a member was lost is not told.
+    EventForgotten,
     /// A new epoch does not remember the one that it follows.
     HistoryForgotten,
     /// A rebuild puts a column on a member that has another one of the segment.

@@ -7,7 +7,7 @@ use super::moves::{Moves, Touches};
 use super::reins::Reins;
 use super::room::Supply;
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{Checkpoint, JobKind};
+use crate::format::superblock::{Checkpoint, EventKind, JobKind};
 use crate::format::tables::DamageRecord;
 use crate::log::{Buffered, Log};
 use crate::map::{Catalog, PageCache, Volume};
@@ -262,6 +262,8 @@ impl Core {
         self.writable()?;
         let cleared = self.catalog.with(|catalog| catalog.damage.clear());
         self.stripes.pool.forget_errors();
+        let entries = cleared.len() as u64;
+        self.stripes.pool.note(EventKind::DamageCleared, |event| event.amounting_to(entries));
         let durable = self.checkpoint().await;
         if durable.is_err() {
             self.catalog.with(|catalog| cleared.iter().for_each(|record| catalog.damage.record(*record)));
@@ -340,7 +342,8 @@ impl Core {
     }
 
     /// A rebuild found work and left none.
-    pub(crate) fn note_rebuilt(&self) {
+    pub(crate) fn note_rebuilt(&self, written: u64) {
+        self.stripes.pool.note(EventKind::Rebuilt, |event| event.amounting_to(written));
         self.progress.with(|progress| progress.rebuilds += 1);
     }
 

@@ -3,7 +3,7 @@
 use super::core::Core;
 use crate::error::Result;
 use crate::format::page::TreeId;
-use crate::format::superblock::Root;
+use crate::format::superblock::{EventKind, Root};
 use crate::format::tables::{DamageCause, DamageRecord};
 use crate::map::{Catalog, Known, Tree};
 use crate::stripe::Wanted;
@@ -107,6 +107,13 @@ impl Core {
         }
         let (cause, time) = (DamageCause::BeyondTolerance, self.env.clock.wall_seconds());
         catalog.damage.record(DamageRecord { volume, lba, blocks: 1, cause, time });
+        self.note_volume(catalog, EventKind::DataLost, volume, 0);
+    }
+
+    /// Something happened to a volume.
+    pub(crate) fn note_volume(&self, catalog: &Catalog, kind: EventKind, volume: VolumeId, amount: u64) {
+        let name = catalog.get(volume).map_or("", |volume| volume.name.as_str());
+        self.stripes.pool.note(kind, |event| event.of(volume, name).amounting_to(amount));
     }
 
     /// Whether a volume's durable tree is still this one. The pages of one that is not may be gone: whoever

@@ -83,15 +83,19 @@ impl Core {
         }
         let random = u128::from(self.env.entropy.next_u64()) << 64 | u128::from(self.env.entropy.next_u64());
         let record = new_member(Uuid::from_random(random), chunks, &new.path, leaving.label);
-        let _turn = self.turn().await;
-        self.replaceable(old)?;
         let pool = &self.stripes.pool;
-        let runway: BTreeSet<Slot> = pool.superblock().checkpoint.runway.iter().map(|at| at.slot).collect();
-        let slot = pool.vacant_slot(|slot| {
-            !runway.contains(&slot) && self.stripes.space.with(|space| space.is_empty(slot))
-        })?;
-        let introduced = pool.introduce(slot, &record, new.device.as_ref()).await;
-        introduced.map_err(|error| failed(&error))?;
+        let mut slot = self.vacant_slot()?;
+        let _turn = loop {
+            // Without the turn: where this hangs, others can be evicted meanwhile.
+            let introduced = pool.introduce(slot, &record, new.device.as_ref()).await;
+            introduced.map_err(|error| failed(&error))?;
+            let turn = self.turn().await;
+            self.replaceable(old)?;
+            match self.vacant_slot()? {
+                vacant if vacant == slot => break turn,
+                vacant => slot = vacant,
+            }
+        };
         self.reform(|| {
             self.stripes.space.with(|space| space.add_member(slot, &record));
             pool.replace(old, slot, record, new.device.clone());
@@ -102,6 +106,15 @@ impl Core {
             Some(_) => Ok(slot),
             None => Err(failed(&"it failed as soon as it was used, and is out again")),
         }
+    }
+
+    /// The slot that a new member gets.
+    fn vacant_slot(&self) -> Result<Slot> {
+        let pool = &self.stripes.pool;
+        let runway: BTreeSet<Slot> = pool.superblock().checkpoint.runway.iter().map(|at| at.slot).collect();
+        pool.vacant_slot(|slot| {
+            !runway.contains(&slot) && self.stripes.space.with(|space| space.is_empty(slot))
+        })
     }
 
     fn replaceable(&self, old: Slot) -> Result<MemberRecord> {

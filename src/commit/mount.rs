@@ -17,7 +17,9 @@ use crate::device::{Deadline, Device};
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId, Value};
 use crate::format::record::Change;
-use crate::format::superblock::{Checkpoint, Features, MemberState, Root, Superblock};
+use crate::format::superblock::{
+    Checkpoint, Event, EventKind, EventLog, Features, MemberState, Root, Superblock,
+};
 use crate::format::tables::{DamageCause, DamageRecord, SegmentRecord, VolumeRecord};
 use crate::layout::{Geometry, default_chunk_blocks};
 use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, CHUNKS_MAX, MEMBERS_MAX};
@@ -134,6 +136,10 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         members: table,
         jobs: Vec::new(),
         scrubbed: 0,
+        events: EventLog::of(
+            2,
+            [Event::new(EventKind::Created, env.clock.wall_seconds()).named(&scheme.to_string())],
+        ),
         checkpoint: Checkpoint {
             runway: space.plan_runway(&[], &BTreeSet::new()),
             ..Checkpoint::blank(nonce)
@@ -151,7 +157,7 @@ pub async fn create(env: &Env, members: Vec<Candidate>, options: CreateOptions) 
         outcome?;
     }
     let devices = members.iter().map(|member| Some(member.device.clone())).collect();
-    let pool = Pool::new(superblock, devices);
+    let pool = Pool::new(superblock, devices, env.clock.clone());
     pool.publish(None).await?;
     if pool.active().len() < members.len() {
         return Err(Error::io("a member failed while the array was made"));
@@ -207,6 +213,10 @@ pub async fn open(
     }
     core.load(&election.in_use()).await?;
     if !options.read_only {
+        let last = &election.newest.checkpoint;
+        if last.generation > 0 && last.nonce != Nonce::NONE {
+            core.stripes.pool.note(EventKind::Recovered, |event| event);
+        }
         if core.stripes.pool.has_suspects() {
             core.evict().await?;
         }
@@ -246,7 +256,7 @@ pub(super) fn assemble(
         space.insert(record.id, segment(record, Purpose::Boot, true))?;
     }
     let limits = Limits::of(newest, space.chunk_rows(), newest.meta_scheme);
-    let pool = Arc::new(Pool::new(newest.clone(), devices));
+    let pool = Arc::new(Pool::new(newest.clone(), devices, env.clock.clone()));
     for slot in &election.recognised {
         pool.doubt(*slot);
         space.doubt_member(*slot);
@@ -479,6 +489,7 @@ impl Core {
                 }
             }
             for gap in replayed.gaps.into_iter().chain(replayed.doubts) {
+                self.note_volume(catalog, EventKind::DataLost, gap.volume, 0);
                 let blocks = u32::try_from(gap.last.0 - gap.first.0 + 1).unwrap_or(u32::MAX);
                 catalog.damage.record(DamageRecord {
                     volume: gap.volume,

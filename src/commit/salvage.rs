@@ -22,7 +22,9 @@ use super::raise::strengthened;
 use crate::error::{Error, Kind, Result};
 use crate::format::page::TreeId;
 use crate::format::record::{Owner, Record};
-use crate::format::superblock::{Checkpoint, Features, MemberRecord, MemberState, Superblock};
+use crate::format::superblock::{
+    Checkpoint, EventKind, EventLog, Features, MemberRecord, MemberState, Superblock,
+};
 use crate::format::tables::{ColumnState, DamageRecord, VolumeRecord};
 use crate::layout::Geometry;
 use crate::log::{Opening, Replayed, retell};
@@ -230,6 +232,7 @@ fn unheard_of(env: &Env, candidates: &[Candidate], scan: &Scan, origin: Origin, 
             members,
             jobs: Vec::new(),
             scrubbed: 0,
+            events: EventLog::default(),
             checkpoint: Checkpoint::blank(nonce),
         },
         epoch_seen: scan.epoch,
@@ -312,6 +315,7 @@ impl Core {
         pool.found_anew(headers.generation, (default, meta), |slot| {
             self.stripes.space.with(|space| space.is_empty(slot))
         });
+        pool.note(EventKind::Salvaged, |event| event);
         self.target.with(|target| *target = meta);
         Ok(told)
     }

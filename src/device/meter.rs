@@ -202,6 +202,11 @@ impl Meters {
     pub fn of(&self, number: u64) -> Meter {
         self.0.lock().entry(number).or_default().clone()
     }
+
+    /// One is gone for good: who still counts on its meter, counts for nobody.
+    pub fn forget(&self, number: u64) {
+        self.0.lock().remove(&number);
+    }
 }
 
 #[cfg(test)]
@@ -266,5 +271,7 @@ mod tests {
         meters.of(7).begin(Operation::Flush, US).end(Some(0), US);
         assert_eq!(meters.of(7).figures(Operation::Flush).done, 1);
         assert_eq!(meters.of(8).figures(Operation::Flush).done, 0);
+        meters.forget(7);
+        assert_eq!(meters.of(7).figures(Operation::Flush).done, 0);
     }
 }

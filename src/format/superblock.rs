@@ -2,11 +2,15 @@
 
 mod bytes;
 mod checkpoint;
+mod events;
 mod jobs;
 mod members;
 mod rules;
+mod sentences;
 #[cfg(test)]
 mod tests;
+
+pub use events::{Event, EventKind, EventLog};
 
 use crate::format::tables::SegmentRecord;
 use crate::types::{Chunk, Epoch, Nonce, Pointer, Scheme, SegmentId, Sequence, Slot, Uuid};
@@ -201,6 +205,8 @@ pub struct Superblock {
     pub jobs: Vec<Job>,
     /// The day on which a scrub came to its end last, in days since 1970-01-01; 0: never.
     pub scrubbed: u16,
+    /// What happened.
+    pub events: EventLog,
     /// The newest checkpoint.
     pub checkpoint: Checkpoint,
 }

@@ -125,7 +125,7 @@ impl Rebuild<'_> {
         }
         self.done.missing = self.lacking().iter().map(|lacking| lacking.columns.len() as u64).sum();
         if self.done.missing == 0 && self.done.columns > 0 {
-            self.core.note_rebuilt();
+            self.core.note_rebuilt(self.done.written);
         }
         if self.done.missing == 0 && self.core.stripes().pool.job(JobKind::Rebuild).is_some() {
             self.core.stripes().pool.end_job(JobKind::Rebuild);

@@ -6,7 +6,7 @@ use super::members::Pool;
 use super::rings::{erase_rings, write_rings};
 use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{Job, JobKind, MemberRecord, MemberState, Superblock};
+use crate::format::superblock::{EventKind, Job, JobKind, MemberRecord, MemberState, Superblock};
 use crate::limits::MEMBERS_MAX;
 use crate::types::{Scheme, Slot};
 use crate::zoo::{Bug, Mark, planted, reach};
@@ -21,6 +21,7 @@ impl Pool {
     /// # Errors
     /// [`Kind::Refused`] when too few members would stay.
     pub fn fail(&self, slot: Slot) -> Result<()> {
+        let now = self.now();
         self.state.with(|state| {
             let was_active = state.device(slot).is_some();
             let stay = state.active().len() - usize::from(was_active);
@@ -33,6 +34,7 @@ impl Pool {
             let epoch = state.superblock.epoch;
             let record = &mut state.superblock.members[usize::from(slot.0)];
             (record.state, record.since) = (MemberState::Failed, epoch);
+            state.note_member(EventKind::MemberFailed, now, slot, 0);
             reach(Mark::MemberFailed);
             Ok(())
         })
@@ -90,6 +92,7 @@ impl Pool {
     /// Puts a new member into the table, in use from now on, in the place of `old`, which leaves; and raises the
     /// epoch. `slot` is vacant.
     pub fn replace(&self, old: Slot, slot: Slot, record: MemberRecord, device: Arc<dyn Device>) {
+        let now = self.now();
         self.state.with(|state| {
             state.raise_epoch();
             state.suspects.remove(&old);
@@ -102,6 +105,8 @@ impl Pool {
             (leaving.state, leaving.since) = (MemberState::Leaving, epoch);
             let record = MemberRecord { state: MemberState::Active, since: epoch, ..record };
             set_row(&mut state.superblock, slot, record);
+            state.note_member(EventKind::MemberReplaced, now, old, 0);
+            state.note_member(EventKind::MemberJoined, now, slot, 0);
             state.devices.resize(state.superblock.members.len(), None);
             state.devices[usize::from(slot.0)] = Some(device);
             state.hung.remove(&slot);
@@ -117,16 +122,20 @@ impl Pool {
         (default, meta): (Option<Scheme>, Scheme),
         is_needless: impl Fn(Slot) -> bool,
     ) {
+        let now = self.now();
         self.state.with(|state| {
             state.superblock.checkpoint.generation = generation;
             state.superblock.meta_scheme = meta;
             let Some(default) = default else { return };
             state.superblock.default_scheme = default;
+            let mut removed = Vec::new();
             for (slot, record) in (0..=u8::MAX).map(Slot).zip(&mut state.superblock.members) {
                 if record.state == MemberState::Out && is_needless(slot) {
                     record.state = MemberState::Removed;
+                    removed.push(slot);
                 }
             }
+            removed.into_iter().for_each(|slot| state.note_member(EventKind::MemberRemoved, now, slot, 0));
         });
     }
 
@@ -140,12 +149,14 @@ impl Pool {
 
     /// Nothing refers any more to a member that was leaving: its slot is free. Returns its device, if it is there.
     pub fn remove(&self, slot: Slot) -> Option<Arc<dyn Device>> {
+        let now = self.now();
         self.state.with(|state| {
             let epoch = state.superblock.epoch;
             let record = &mut state.superblock.members[usize::from(slot.0)];
             assert_eq!(record.state, MemberState::Leaving, "only who leaves is removed");
             reach(Mark::MemberRemoved);
             (record.state, record.since) = (MemberState::Removed, epoch);
+            state.note_member(EventKind::MemberRemoved, now, slot, 0);
             state.devices[usize::from(slot.0)].take()
         })
     }
@@ -195,7 +206,7 @@ fn set_row(superblock: &mut Superblock, slot: Slot, record: MemberRecord) {
     let at = usize::from(slot.0);
     match superblock.members.get_mut(at) {
         Some(row) => *row = record,
-        None => superblock.members.push(record),
+        None => superblock.add_member(record),
     }
     assert!(at < superblock.members.len(), "slots are given out one after the other");
 }

@@ -4,16 +4,17 @@
 //! raised, and durable on every member that stays, before an eviction counts; at least n-m members stay active,
 //! beyond that nobody is evicted.
 
+use super::chronicle::SILENT;
 use super::elect::{count, quorum};
 use super::rings::{answers, write_rings};
 use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{Checkpoint, MemberRecord, MemberState, PastEpoch, Superblock};
+use crate::format::superblock::{Checkpoint, EventKind, MemberRecord, MemberState, PastEpoch, Superblock};
 use crate::limits::{HISTORY_MAX, PATH_BYTES_MAX};
-use crate::runtime::{Owned, join_all};
+use crate::runtime::{Clock, Owned, join_all};
 use crate::types::{Epoch, Nonce, Scheme, Slot, Uuid};
 use crate::zoo::{Bug, Mark, planted, reach, reach_if};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,8 +48,8 @@ pub(super) struct State {
     /// The newest superblock; `slot` is a placeholder.
     pub(super) superblock: Superblock,
     pub(super) devices: Vec<Option<Arc<dyn Device>>>,
-    /// Members that failed a write or a flush and wait to be evicted.
-    pub(super) suspects: BTreeSet<Slot>,
+    /// Members that failed a write or a flush, or fell silent, and wait to be evicted.
+    pub(super) suspects: BTreeMap<Slot, Fault>,
     /// Members that did not answer an operation in time.
     pub(super) hung: BTreeSet<Slot>,
     /// Members known by their chunks alone: out of use, and read where nothing else is left.
@@ -58,20 +59,23 @@ pub(super) struct State {
 /// The members in use.
 pub struct Pool {
     pub(super) state: Owned<State>,
+    /// For when things happened.
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Pool {
     /// A pool over `devices`, indexed by slot: of every member that is there, whatever its state.
-    pub fn new(superblock: Superblock, devices: Vec<Option<Arc<dyn Device>>>) -> Pool {
+    pub fn new(superblock: Superblock, devices: Vec<Option<Arc<dyn Device>>>, clock: Arc<dyn Clock>) -> Pool {
         assert_eq!(superblock.members.len(), devices.len());
         Pool {
             state: Owned::new(State {
                 superblock,
                 devices,
-                suspects: BTreeSet::new(),
+                suspects: BTreeMap::new(),
                 hung: BTreeSet::new(),
                 recognised: BTreeSet::new(),
             }),
+            clock,
         }
     }
 
@@ -134,10 +138,12 @@ impl Pool {
 
     /// Charges an error to a member.
     pub fn charge(&self, slot: Slot, fault: Fault) {
+        let now = self.now();
         self.state.with(|state| {
             if let Some(record) = state.superblock.members.get_mut(usize::from(slot.0)) {
                 let count = &mut record.errors[fault as usize];
                 *count = count.saturating_add(1);
+                state.note_member(EventKind::MemberErred, now, slot, fault as u64);
             }
         });
     }
@@ -148,12 +154,17 @@ impl Pool {
             .with(|state| state.superblock.members.iter_mut().for_each(|record| record.errors = [0; 4]));
     }
 
-    /// A member failed a write or a flush: what it holds is no longer known (rule 7). It must be evicted
-    /// before anything more is acknowledged.
-    pub fn suspect(&self, slot: Slot) {
+    /// A member failed a write or a flush, which is charged to it: what it holds is no longer known (rule 7). It must
+    /// be evicted before anything more is acknowledged.
+    pub fn suspect(&self, slot: Slot, fault: Fault) {
+        self.charge(slot, fault);
+        self.distrust(slot, fault);
+    }
+
+    fn distrust(&self, slot: Slot, fault: Fault) {
         self.state.with(|state| {
             if state.device(slot).is_some() {
-                state.suspects.insert(slot);
+                state.suspects.entry(slot).or_insert(fault);
             }
         });
     }
@@ -161,7 +172,7 @@ impl Pool {
     /// A member does not answer: a suspect, and not even asked to read any more.
     pub fn give_up(&self, slot: Slot) {
         reach(Mark::MemberHung);
-        self.suspect(slot);
+        self.distrust(slot, Fault::Read);
         self.state.with(|state| state.hung.insert(slot));
     }
 
@@ -203,8 +214,10 @@ impl Pool {
     /// Takes the suspects out of use and raises the epoch, in memory; [`Pool::publish`] makes it so. When too
     /// few members would stay, nobody is evicted.
     fn evict_suspects(&self) -> Result<()> {
+        let now = self.now();
         self.state.with(|state| {
-            let gone: Vec<Slot> = state.suspects.iter().copied().collect();
+            let gone: Vec<(Slot, Fault)> =
+                state.suspects.iter().map(|(slot, fault)| (*slot, *fault)).collect();
             if gone.is_empty() {
                 return Ok(());
             }
@@ -225,10 +238,12 @@ impl Pool {
             state.suspects.clear();
             state.raise_epoch();
             let epoch = state.superblock.epoch;
-            for slot in &gone {
+            for (slot, fault) in gone {
                 let record = &mut state.superblock.members[usize::from(slot.0)];
                 record.state = MemberState::Out;
                 record.since = epoch;
+                let cause = if state.hung.contains(&slot) { SILENT } else { fault as u64 };
+                state.note_member(EventKind::MemberLost, now, slot, cause);
             }
             Ok(())
         })
@@ -252,6 +267,7 @@ impl Pool {
     /// Members that were known by their chunks alone are in use, in a new epoch: the segment table doubts their
     /// columns by now, durably. One that did not answer while it was read stays out: nobody would write to it.
     pub fn take_back_recognised(&self) {
+        let now = self.now();
         self.state.with(|state| {
             let (hung, slots): (BTreeSet<Slot>, BTreeSet<Slot>) =
                 state.recognised.iter().partition(|slot| state.hung.contains(slot));
@@ -262,6 +278,7 @@ impl Pool {
                 reach(Mark::MemberTakenBack);
                 let record = &mut state.superblock.members[usize::from(slot.0)];
                 (record.state, record.since) = (MemberState::Active, epoch);
+                state.note_member(EventKind::MemberBack, now, slot, 0);
             }
         });
     }
@@ -269,12 +286,14 @@ impl Pool {
     /// Starts an opening: a new epoch with a new nonce, absent members out of use. With `take_back`, members
     /// that were out of use and are there are in use again, except those known by their chunks alone.
     pub fn begin(&self, epoch_seen: Epoch, commit_seen: u64, nonce: Nonce, take_back: bool) {
+        let now = self.now();
         self.state.with(|state| {
             state.superblock.commit = state.superblock.commit.max(commit_seen);
             state.raise_epoch();
             state.superblock.epoch = state.superblock.epoch.max(Epoch(epoch_seen.0 + 1));
             state.superblock.nonce = nonce;
             let epoch = state.superblock.epoch;
+            let mut events = Vec::new();
             let members = state.superblock.members.iter_mut().zip(&state.devices);
             for (slot, (record, device)) in (0..=u8::MAX).map(Slot).zip(members) {
                 let recognised = state.recognised.contains(&slot);
@@ -286,10 +305,19 @@ impl Pool {
                 if state != record.state || recognised {
                     reach_if(state == MemberState::Active, Mark::MemberBack);
                     reach_if(record.state == MemberState::Active, Mark::MemberAbsent);
+                    events.push((
+                        slot,
+                        match state {
+                            _ if recognised => EventKind::MemberRecognised,
+                            MemberState::Active => EventKind::MemberBack,
+                            _ => EventKind::MemberAbsent,
+                        },
+                    ));
                     record.state = state;
                     record.since = epoch;
                 }
             }
+            events.into_iter().for_each(|(slot, kind)| state.note_member(kind, now, slot, 0));
         });
     }
 
@@ -320,8 +348,7 @@ impl Pool {
                 let outcome = write_rings(device.as_ref(), &copy).await;
                 if !matches!(outcome, Ok(()) | Err(DeviceError::Invalid(_))) {
                     // At once: its flush may have failed, and one that the log began must not be trusted after it.
-                    self.charge(slot, Fault::Write);
-                    self.suspect(slot);
+                    self.suspect(slot, Fault::Write);
                 }
                 (slot, outcome)
             }

@@ -1,6 +1,7 @@
 //! Who the members are: election at open, the member table, eviction, superblock commits.
 
 mod change;
+mod chronicle;
 mod elect;
 mod members;
 mod recognise;

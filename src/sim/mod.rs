@@ -20,6 +20,7 @@
 mod audit;
 mod beyond;
 mod cast;
+mod chronicle;
 pub mod client;
 pub mod disk;
 pub mod enumerate;

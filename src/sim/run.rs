@@ -5,6 +5,7 @@
 //! tearing and short I/O strike all.
 
 use super::audit::check_room;
+use super::chronicle;
 use super::client::{Client, Shared, any_scheme};
 use super::disk::SimDisk;
 use super::fault::{Fault, FaultPlan};
@@ -46,7 +47,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 52] = [
+pub const EVENTS: [&str; 54] = [
     "audited row",
     "short read",
     "short write",
@@ -83,6 +84,8 @@ pub const EVENTS: [&str; 52] = [
     "member replaced",
     "rebuild finished",
     "rebuild by hand",
+    "job paused",
+    "job limited",
     "scrub by hand",
     "healed by scrub",
     "checkpoint",
@@ -194,6 +197,8 @@ pub(super) struct Run {
     config: Config,
     /// Losses that the metadata survives, and whether nothing lacks redundancy, as of the last close.
     pub(super) left: (u8, bool),
+    /// The newest event that a clean close has made durable.
+    told: u64,
     pub(super) shared: Arc<Owned<Shared>>,
     counts: BTreeMap<String, u64>,
 }
@@ -261,6 +266,7 @@ impl Run {
             chunk_blocks,
             full: false,
             config,
+            told: 0,
             left: (0, false),
             shared: Arc::new(Owned::new(Shared::default())),
             counts: BTreeMap::new(),
@@ -550,6 +556,15 @@ impl Run {
     /// Reads every volume whole and holds it against its history.
     pub(super) fn settle(&mut self, life: &Life) -> Checked<()> {
         let shard = life.shard.clone().expect("opened");
+        let superblock = shard.core().stripes().pool.superblock();
+        chronicle::check(&superblock)?;
+        let newest = chronicle::newest(&superblock.events);
+        if newest < self.told {
+            return Err(format!(
+                "of {} events that a clean close made durable, {newest} are known",
+                self.told
+            ));
+        }
         self.settle_volumes(&shard)?;
         self.shared.with(|shared| shared.shrunk.clear());
         for (id, _) in self.shared.with(|shared| shared.sizes()) {
@@ -618,12 +633,16 @@ impl Run {
         let strike = self.rng.below(events);
         let mut flaps = self.flaps(events);
         let late = self.rng.below(events);
+        let held = self.rng.chance(1, 4).then(|| self.rng.below(events));
         for at in 0..events {
             life.executor.run_until_stalled();
             flaps.at(at);
             if at == late {
                 self.complete_late();
                 self.hub.with(World::jump_clock);
+            }
+            if held == Some(at) {
+                self.hold(&shard);
             }
             if at == strike {
                 self.strike(false);
@@ -726,7 +745,11 @@ impl Run {
             sizes.into_iter().map(|(id, _)| (id, shared.volumes[&id].issued)).collect()
         });
         self.left = (shard.core().stripes().pool.meta_scheme().m(), is_whole(&shard));
+        let told = chronicle::newest(&shard.core().stripes().pool.events());
         let closed = self.finish(&life, async move { shard.close().await })?;
+        if closed.is_ok() {
+            self.told = told;
+        }
         self.note(&life);
         // What hangs keeps the lock until it has come to an end.
         drop(life);

@@ -2,8 +2,9 @@
 
 use super::run::{Checked, Life, Run};
 use super::script::{CallId, Caller};
+use crate::commit::Reins;
 use crate::error::Kind;
-use crate::format::superblock::MemberState;
+use crate::format::superblock::{JobKind, MemberState};
 use crate::limits::RING_BYTES;
 use crate::maintain::Pace;
 use crate::pool::Candidate;
@@ -97,6 +98,19 @@ impl Run {
                 shared.with(|shared| shared.fail(format!("operator: {error}")));
             }
         });
+    }
+
+    /// Somebody holds jobs back, or to a speed.
+    pub(super) fn hold(&mut self, shard: &Shard) {
+        let kind = [JobKind::Rebuild, JobKind::Scrub][self.rng.index(2)];
+        let paused = self.rng.chance(1, 2);
+        let limit = Some(1 << (14 + self.rng.below(8))).filter(|_| !paused);
+        if !self.hub.makes(CallId { life: self.life, client: Caller::Operator, nth: 1 }) {
+            return;
+        }
+        self.count(if paused { "job paused" } else { "job limited" }, 1);
+        self.hub.tell(|| format!("operator holds {kind:?}: paused {paused}, limit {limit:?}"));
+        shard.core().hold(kind, |reins| *reins = Reins { paused, limit });
     }
 
     /// A blank disk.

@@ -181,8 +181,7 @@ impl Stripes {
         match write_full(device.as_ref(), offset, vec![bytes]).await {
             Ok(()) => self.count(|counters| counters.healed += 1),
             Err(_) => {
-                self.pool.charge(address.slot, Fault::Write);
-                self.pool.suspect(address.slot);
+                self.pool.suspect(address.slot, Fault::Write);
             }
         }
     }

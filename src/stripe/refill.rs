@@ -212,8 +212,7 @@ impl Stripes {
         }
         for (slot, outcome) in join_all(writes).await {
             if outcome.is_err() {
-                self.pool.charge(slot, Fault::Write);
-                self.pool.suspect(slot);
+                self.pool.suspect(slot, Fault::Write);
                 done.written_through = false;
             }
         }

@@ -36,8 +36,7 @@ impl Stripes {
         });
         for (slot, outcome) in join_all(writes).await {
             if outcome.is_err() {
-                self.pool.charge(slot, Fault::Write);
-                self.pool.suspect(slot);
+                self.pool.suspect(slot, Fault::Write);
                 complete = false;
             }
         }
@@ -57,8 +56,7 @@ impl Stripes {
             }
             if outcome.is_err() {
                 // At once: a flush that another task began must not be trusted after this one.
-                self.pool.charge(slot, Fault::Flush);
-                self.pool.suspect(slot);
+                self.pool.suspect(slot, Fault::Flush);
             }
             outcome.is_ok()
         });

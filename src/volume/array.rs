@@ -69,8 +69,9 @@
 use super::discover::{Patience, discover};
 use super::engine::{Engine, Home, closed, settle, start};
 use super::handle::{Volume, whole_blocks};
+use super::inject::note;
 use super::make::{CreateOptions, Prepared, prepare};
-use super::status::{Damage, Present, Status, acknowledged, status};
+use super::status::{Damage, InjectedFault, Present, Status, acknowledged, status};
 use super::{Shard, VolumeInfo};
 use crate::commit::{self, Config, Upkeep};
 use crate::device::Ring;
@@ -78,6 +79,7 @@ use crate::device::meter::Meters;
 #[cfg(doc)]
 use crate::error::Kind;
 use crate::error::Result;
+use crate::format::superblock::EventKind;
 use crate::runtime::{Driver, Dropped, Env, Host, Owned, Spawner, Ticket};
 use crate::types::{Scheme, Slot};
 use std::collections::BTreeMap;
@@ -326,10 +328,12 @@ impl Array {
     }
 
     fn start_delete(&self, name: &str) -> Ticket<Result<()>> {
-        let name = name.to_owned();
+        let (name, meters) = (name.to_owned(), self.engine.meters.clone());
         self.engine.start(async move |shard: Shard| {
             let id = shard.find(&name)?.id;
-            shard.delete_volume(id).await
+            shard.delete_volume(id).await?;
+            meters.forget(id.0.into());
+            Ok(())
         })
     }
 
@@ -440,6 +444,11 @@ fn open(
             true => error,
             false => error.context("while faults are injected on purpose"),
         })?;
+        if !read_only {
+            for InjectedFault { slot, fault, .. } in present.injected() {
+                note(&shard, EventKind::FaultInjected, Slot(slot), &fault.to_string());
+            }
+        }
         Ok((Arc::new(Owned::new(Some(shard))), Arc::new(Owned::new(present)), found.notes))
     })
 }

@@ -43,6 +43,7 @@ use super::members::find;
 use super::status::{InjectedFault, Present};
 use crate::device::inject::{Rot, sidecar};
 use crate::error::{Error, Kind, Result};
+use crate::format::superblock::EventKind;
 use crate::limits::RING_BYTES;
 use crate::types::Slot;
 use std::io;
@@ -59,12 +60,13 @@ impl Array {
     pub fn inject(&self, slot: u8, fault: Fault) -> Result<()> {
         self.engine.check_real()?;
         let present = self.engine.present.clone();
-        let injected = self.engine.start(async move |_: Shard| {
+        let injected = self.engine.start(async move |shard: Shard| {
             present.with(|present| {
                 let there = present.at(Slot(slot)).zip(present.injector(Slot(slot)));
                 let ((_, size), injector) = there.ok_or_else(|| not_here(&format!("member {slot}")))?;
                 fault.check(*size).map_err(Error::invalid)?;
                 injector.inject(fault);
+                note(&shard, EventKind::FaultInjected, Slot(slot), &fault.to_string());
                 Ok(())
             })
         });
@@ -88,18 +90,27 @@ impl Array {
     /// [`Kind::Closed`].
     pub fn clear_injected(&self, slot: Option<u8>) -> Result<Vec<InjectedFault>> {
         let present = self.engine.present.clone();
-        let cleared = self.engine.start(async move |_: Shard| {
+        let cleared = self.engine.start(async move |shard: Shard| {
             present.with(|present| {
                 let mut removed = present.injected();
                 removed.retain(|fault| slot.is_none_or(|slot| slot == fault.slot));
-                for fault in &removed {
-                    present.injector(Slot(fault.slot)).map(|injector| injector.clear());
+                for InjectedFault { slot, fault, .. } in &removed {
+                    present.injector(Slot(*slot)).map(|injector| injector.clear());
+                    note(&shard, EventKind::FaultsEnded, Slot(*slot), &fault.to_string());
                 }
                 Ok(removed)
             })
         });
         settle(self.engine.wait(cleared))
     }
+}
+
+/// What is done on purpose is told as such, with the fault's words behind the member's path.
+pub(super) fn note(shard: &Shard, kind: EventKind, slot: Slot, fault: &str) {
+    let pool = &shard.core().stripes().pool;
+    let path =
+        pool.superblock().members.get(usize::from(slot.0)).map_or_else(String::new, |row| row.path.clone());
+    pool.note(kind, |event| event.at(slot, &format!("member {slot} ({path}): {fault}")));
 }
 
 /// Keeps a fault for a member (see [`Array::member`] for how it is named) of the array that `place` names: it strikes

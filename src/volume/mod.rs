@@ -17,6 +17,7 @@ mod bytes;
 mod cursor;
 mod discover;
 mod engine;
+pub mod events;
 mod extent;
 mod figures;
 mod handle;

@@ -3,13 +3,13 @@
 use crate::commit::{Core, CreateOptions, OpenOptions, Upkeep};
 use crate::device::{Aligned, Frame};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::JobKind;
+use crate::format::superblock::{EventKind, JobKind};
 use crate::format::tables::DamageRecord;
 use crate::limits::WRITE_BLOCKS_MAX;
 use crate::maintain::{Pace, Rebuilt, Scrub};
 use crate::pool::{Candidate, Election};
 use crate::runtime::Env;
-use crate::types::{BLOCK, Lba, Number, Scheme, Slot, Uuid, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Lba, Number, Scheme, Slot, Uuid, VolumeId};
 use crate::zoo::{Bug, planted};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -113,7 +113,11 @@ impl Shard {
         }
         self.core.catalog().with(|catalog| catalog.check_new(name, blocks))?;
         self.core.raise_metadata(scheme.m()).await?;
-        let id = self.core.catalog().with(|catalog| catalog.create(name, scheme, blocks))?;
+        let id = self.core.catalog().with(|catalog| {
+            let id = catalog.create(name, scheme, blocks)?;
+            self.core.note_volume(catalog, EventKind::VolumeCreated, id, blocks * BLOCK_U64);
+            Ok(id)
+        })?;
         if !planted(Bug::CreateUnsynced) {
             self.core.checkpoint().await?;
         }
@@ -131,7 +135,10 @@ impl Shard {
             Err(error) if error.kind() == Kind::NoSpace => {}
             outcome => drop(outcome?),
         }
-        let dropped = self.core.catalog().with(|catalog| catalog.delete(id))?;
+        let dropped = self.core.catalog().with(|catalog| {
+            self.core.note_volume(catalog, EventKind::VolumeDeleted, id, 0);
+            catalog.delete(id)
+        })?;
         self.core.stripes().space.with(|space| {
             dropped.iter().for_each(|pointer| space.pend(pointer.place.segment, -1));
         });
@@ -178,7 +185,11 @@ impl Shard {
     /// # Errors
     /// [`Kind::Invalid`] for an impossible size, [`Kind::NoSpace`], [`Kind::ReadOnly`].
     pub async fn resize(&self, id: VolumeId, blocks: u64) -> Result<Number> {
-        self.core.accept_resize(id, blocks).await
+        let number = self.core.accept_resize(id, blocks).await?;
+        self.core.catalog().with(|catalog| {
+            self.core.note_volume(catalog, EventKind::VolumeResized, id, blocks * BLOCK_U64);
+        });
+        Ok(number)
     }
 
     /// Makes everything accepted before this call durable, with full redundancy. Returns the durable number.

@@ -3,7 +3,8 @@
 use paritas::format::page::{Key, PAGE_ENTRIES, Page, TreeId};
 use paritas::format::record::{Change, Entry, Interval, Owner, Plan, Record};
 use paritas::format::superblock::{
-    Checkpoint, ChunkAddress, Features, Job, JobKind, MemberRecord, MemberState, PastEpoch, Root, Superblock,
+    Checkpoint, ChunkAddress, Event, EventKind, EventLog, Features, Job, JobKind, MemberRecord, MemberState,
+    PastEpoch, Root, Superblock,
 };
 use paritas::format::tables::{
     ColumnState, DamageCause, DamageRecord, SegmentRecord, Tombstone, VolumeRecord,
@@ -127,6 +128,26 @@ impl Random {
             .collect()
     }
 
+    fn event(&mut self) -> Event {
+        let kinds: Vec<EventKind> = EventKind::all().chain([EventKind::Later(99)]).collect();
+        Event {
+            kind: kinds[self.index(kinds.len())],
+            time: self.u64(),
+            lasted: self.below(u32::MAX),
+            count: 1 + self.below(u32::MAX),
+            amount: self.u64(),
+            slot: self.bool().then(|| Slot(self.below(255u8))),
+            volume: self.bool().then(|| VolumeId(1 + self.below(u32::MAX))),
+            text: self.text(255),
+        }
+    }
+
+    /// At most 57 events of at most 287 bytes: all fit.
+    fn events(&mut self) -> EventLog {
+        let events = self.list(57, |random, _| random.event());
+        EventLog::of(events.len() as u64 + 1 + self.below(1u64 << 40), events)
+    }
+
     pub(crate) fn superblock(&mut self) -> Superblock {
         let epoch = Epoch(100 + self.below(1u64 << 62));
         let mut members = self.list(254, |random, _| random.member(epoch));
@@ -149,6 +170,7 @@ impl Random {
             members,
             jobs: self.jobs(),
             scrubbed: self.below(1 << 15),
+            events: self.events(),
             checkpoint: Checkpoint {
                 generation: self.u64(),
                 nonce: Nonce(self.u64()),

@@ -3,7 +3,8 @@
 use paritas::format::page::{Key, Page, TreeId};
 use paritas::format::record::{Change, Entry, Interval, Owner, Record};
 use paritas::format::superblock::{
-    Checkpoint, ChunkAddress, Features, Job, JobKind, MemberRecord, MemberState, PastEpoch, Root, Superblock,
+    Checkpoint, ChunkAddress, Event, EventKind, EventLog, Features, Job, JobKind, MemberRecord, MemberState,
+    PastEpoch, Root, Superblock,
 };
 use paritas::format::tables::{
     ColumnState, DamageCause, DamageRecord, SegmentRecord, Tombstone, VolumeRecord,
@@ -69,6 +70,20 @@ pub(crate) fn superblock() -> Superblock {
             Job { kind: JobKind::Scrub, done: 0x84, total: 0x85, next: SegmentId(0x86) },
         ],
         scrubbed: 0x0201,
+        events: EventLog::of(
+            0x91,
+            [
+                Event {
+                    count: 0x92,
+                    lasted: 0x93,
+                    ..Event::new(EventKind::MemberErred, 0x9495_9697_9899_9A9B)
+                        .at(Slot(1), "/dev/disk/by-id/two")
+                        .amounting_to(3)
+                },
+                Event::new(EventKind::VolumeCreated, 0x9C).of(VolumeId(0x9D), "gr\u{fc}n").amounting_to(0x9E),
+                Event::new(EventKind::Later(0xF0), 0x9F),
+            ],
+        ),
         checkpoint: Checkpoint {
             generation: 0x51,
             nonce: Nonce(0x52),

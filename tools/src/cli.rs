@@ -1,6 +1,7 @@
 //! What the command line takes.
 
 use crate::endure::Endure;
+use crate::logs::Format;
 use crate::names::{
     Every, Limit, SchemeName, VolumeName, parse_every, parse_interval, parse_limit, parse_seconds, parse_size,
 };
@@ -51,6 +52,12 @@ pub(crate) enum Command {
     /// Times are those of half of the operations (p50), and of all but one in a hundred (p99), known to a fifth. queue
     /// is what is under way at the moment. With --json, each look is a document on a line of its own.
     Iostat(Iostat),
+    /// Tell what happened to an array: members lost and back, errors, rebuilds, volumes, damage, rehearsals
+    ///
+    /// The newest few hundred events are kept in the array itself, so it does not have to be served, nor to be in a
+    /// state to be opened. What a server has noted, and not committed yet, only that server knows. Events with the same
+    /// cause within a day are one, with their number. With --follow --json, each event is a document on a line.
+    Events(Events),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
     Clear(Status),
     /// Rehearse a failure: let a member of an array go wrong on purpose
@@ -236,6 +243,18 @@ pub(crate) struct Scrub {
 }
 
 #[derive(Args)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Go on telling what happens, until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Begin with the last N [default: with all that are known]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<usize>,
+}
+
+#[derive(Args)]
 pub(crate) struct Iostat {
     #[command(flatten)]
     pub(crate) array: Status,
@@ -371,6 +390,9 @@ pub(crate) struct Serve {
     /// Give figures to programs that collect them (OpenMetrics), at http://ADDR/metrics; to everybody who reaches it
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// How the lines look that the server writes on its standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log: Format,
     /// The server's certificate and those that lead to its authority's, as PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

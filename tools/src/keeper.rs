@@ -1,7 +1,7 @@
 //! Scrubs an array that is served, when enough days have passed since the last one.
 
 use crate::names::{Every, Limit};
-use crate::outcome::{Failure, say};
+use crate::outcome::Failure;
 use crate::status::today;
 use paritas::error::Error;
 use paritas::volume::{Array, JobKind, Pace};
@@ -45,7 +45,7 @@ fn keep(array: &Array, days: u16, limit: Limit, stopped: &Receiver<()>) {
     loop {
         match scrub_when_due(array, days, limit) {
             Err(error) if error.kind() == paritas::error::Kind::Closed => return,
-            Err(error) => say(&format!("scrub: {error}")),
+            Err(error) => tracing::warn!("scrub: {error}"),
             Ok(()) => {}
         }
         if stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
@@ -62,7 +62,7 @@ fn scrub_when_due(array: &Array, days: u16, Limit(limit): Limit) -> Result<(), E
     }
     let done = array.scrub_paced(Pace { bytes_per_second: limit })?;
     if done.lost > 0 {
-        say("a scrub found data that is lost: see `paritas status`");
+        tracing::error!("a scrub found data that is lost: see `paritas status`");
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod cli;
 mod control;
 mod demo;
 mod endure;
+mod events;
 mod export;
 mod files;
 mod import;
@@ -16,6 +17,7 @@ mod inspect;
 mod iostat;
 mod jobs;
 mod keeper;
+mod logs;
 mod manual;
 mod members;
 mod metrics;
@@ -89,6 +91,7 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Rebuild(args) => jobs::rebuild(&args, caller),
         Command::Scrub(args) => jobs::scrub(&args, caller),
         Command::Iostat(args) => iostat::run(&args, json, caller),
+        Command::Events(args) => events::run(&args, json, caller),
         Command::Watch(args) => watch::run(&args, caller),
         Command::Clear(args) => clear::run(&args, caller),
         Command::Inject(args) => inject::run(&args, caller),

@@ -5,9 +5,10 @@ use crate::caller::Caller;
 use crate::cli::{Serve, TlsWhen};
 use crate::control::{Desk, Purpose, make_run_folder};
 use crate::keeper::Keeper;
+use crate::logs;
 use crate::metrics::Endpoint;
 use crate::names::show_size;
-use crate::outcome::{Failure, Report, print, say};
+use crate::outcome::{Failure, Report, print};
 use crate::session;
 use paritas::frontend::nbd::server::{Address, Certificates, Limits, Options, Server};
 use paritas::volume::Array;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
     let (certificates, tls_required) = encryption(args)?;
+    logs::start(args.log);
     let is_handed = std::env::var_os("LISTEN_FDS").is_some();
     let array = session::open_to_serve(&Caller::Here, &args.array, args.read_only)?;
     // What only reads keeps nobody from opening the array himself.
@@ -26,7 +28,7 @@ pub(crate) fn run(args: &Serve, json: bool) -> Result<Report, Failure> {
     };
     let metrics = args.metrics.map(|address| Endpoint::open(address, &array)).transpose()?;
     if let Some(metrics) = &metrics {
-        say(&format!("metrics are at {}", metrics.url()));
+        tracing::info!("metrics are at {}", metrics.url());
     }
     let devices = desk.as_ref().map(|desk| desk.devices().clone());
     let served = serve(args, json, &array, is_handed, certificates, tls_required, devices.as_ref());
@@ -61,7 +63,7 @@ fn serve(
     let exports = (!args.export.is_empty()).then(|| args.export.clone());
     let (read_only, limits) = (args.read_only, Limits::default());
     let options = Options { exports, read_only, certificates, tls_required, limits };
-    let server = Server::bind(array, &addresses, is_handed, options, say)?;
+    let server = Server::bind(array, &addresses, is_handed, options, |text| tracing::warn!("{text}"))?;
     let stopper = server.stopper();
     let devices = devices.cloned();
     let stop = move || {

@@ -5,15 +5,16 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::checkpoint::{
     BOOT_BYTES, BOOT_COLUMN_BYTES, RUNWAY_BYTES, take_boot, take_runway,
 };
+use crate::format::superblock::events::{EVENTS_HEAD_BYTES, room};
 use crate::format::superblock::jobs::JOB_BYTES;
 use crate::format::superblock::members::{MEMBER_BYTES, PAST_EPOCH_BYTES};
 use crate::format::superblock::{
-    Checkpoint, Features, Job, MAJOR, MINOR, MemberRecord, PastEpoch, Superblock,
+    Checkpoint, EventLog, Features, Job, MAJOR, MINOR, MemberRecord, PastEpoch, Superblock,
 };
 use crate::format::wire::{Reader, Writer, count};
 use crate::limits::{
-    BOOT_COLUMNS_MAX, BOOT_SEGMENTS_MAX, HISTORY_MAX, JOBS_MAX, LABEL_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX,
-    PATH_BYTES_MAX, RUNWAY_CHUNKS_MAX, SLOT_BYTES,
+    BOOT_COLUMNS_MAX, BOOT_SEGMENTS_MAX, EVENTS_BYTES_PER_MEMBER, HISTORY_MAX, JOBS_MAX, LABEL_BYTES_MAX,
+    MEMBERS_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, RUNWAY_CHUNKS_MAX, SLOT_BYTES,
 };
 use crate::types::{BLOCK, Epoch, Nonce, Slot, Uuid};
 
@@ -23,6 +24,7 @@ const CRC_AT: usize = 8;
 const PREFIX_BYTES: usize = 48;
 const FIXED_BYTES: usize = 216;
 
+/// Of an array with all its members: one less takes less than it leaves for events.
 const LONGEST: usize = FIXED_BYTES
     + NAME_BYTES_MAX
     + HISTORY_MAX * PAST_EPOCH_BYTES
@@ -30,8 +32,10 @@ const LONGEST: usize = FIXED_BYTES
     + BOOT_SEGMENTS_MAX * BOOT_BYTES
     + BOOT_COLUMNS_MAX * BOOT_COLUMN_BYTES
     + RUNWAY_CHUNKS_MAX * RUNWAY_BYTES
-    + JOBS_MAX * JOB_BYTES;
-const _: () = assert!(LONGEST <= SLOT_BYTES);
+    + JOBS_MAX * JOB_BYTES
+    + EVENTS_HEAD_BYTES
+    + room(MEMBERS_MAX);
+const _: () = assert!(LONGEST <= SLOT_BYTES && EVENTS_BYTES_PER_MEMBER <= MEMBER_BYTES + PATH_BYTES_MAX);
 
 impl Superblock {
     /// The superblock as it is written to the start of a slot: whole blocks, at most [`SLOT_BYTES`].
@@ -58,6 +62,7 @@ impl Superblock {
         }
         self.checkpoint.put_lists(&mut writer);
         self.jobs.iter().for_each(|job| job.put(&mut writer));
+        self.events.put(&mut writer);
         writer.pad(BLOCK);
         let mut bytes = writer.into_bytes();
         let length: u32 = count(bytes.len());
@@ -157,6 +162,7 @@ impl Superblock {
         checkpoint.boot = list(reader, "boot segments", boot, BOOT_SEGMENTS_MAX, take_boot)?;
         checkpoint.runway = list(reader, "runway", runway, RUNWAY_CHUNKS_MAX, take_runway)?;
         let jobs = list(reader, "jobs", jobs.into(), JOBS_MAX, Job::take)?;
+        let events = EventLog::take(reader)?;
         Ok(Superblock {
             features,
             array,
@@ -172,6 +178,7 @@ impl Superblock {
             members,
             jobs,
             scrubbed,
+            events,
             checkpoint,
         })
     }

@@ -32,6 +32,7 @@ impl Superblock {
             self.jobs.is_sorted_by(|a, b| a.kind < b.kind),
             "there is one job of a kind, in the order of their kinds",
         )?;
+        self.events.check(self.members.len())?;
         self.checkpoint.check(self)
     }
 }

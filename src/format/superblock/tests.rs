@@ -4,8 +4,8 @@ use super::*;
 use crate::checksum::crc64_around;
 use crate::error::Kind;
 use crate::format::tables::ColumnState;
-use crate::limits::{CHUNKS_MAX, MEMBERS_MAX, SLOT_BYTES};
-use crate::types::{BLOCK, Column, Place, Row};
+use crate::limits::{CHUNKS_MAX, EVENTS_BYTES_MIN, MEMBERS_MAX, SLOT_BYTES};
+use crate::types::{BLOCK, Column, Place, Row, VolumeId};
 
 const VERSION_AT: usize = 16;
 const LENGTH_AT: usize = 20;
@@ -18,6 +18,8 @@ const BOOT_AT: usize = MEMBER_AT + 2 * 48 + 8 + 6 + 8;
 const RUNWAY_AT: usize = BOOT_AT + 8 + 4 * 16;
 /// Its job: behind a runway of one chunk.
 const JOB_AT: usize = RUNWAY_AT + 8;
+/// Its only event, behind the job, and what is said of all events.
+const EVENT_AT: usize = JOB_AT + 32 + 16;
 
 fn member(label: &str) -> MemberRecord {
     MemberRecord {
@@ -47,6 +49,10 @@ fn boot(id: u64) -> SegmentRecord {
     }
 }
 
+fn event() -> Event {
+    Event::new(EventKind::MemberLost, 18).at(Slot(1), "/dev/sdb").amounting_to(2)
+}
+
 fn sample() -> Superblock {
     let place = Place { segment: SegmentId(5), row: Row(9), column: Column(1) };
     let root = Some(Root { pointer: Pointer { place, back: 9, crc: 1 }, level: 2 });
@@ -65,6 +71,7 @@ fn sample() -> Superblock {
         members: vec![member("rack 1"), member("")],
         jobs: vec![Job { kind: JobKind::Scrub, done: 15, total: 16, next: SegmentId(4) }],
         scrubbed: 20_779,
+        events: EventLog::of(7, [event()]),
         checkpoint: Checkpoint {
             generation: 13,
             nonce: Nonce(10),
@@ -122,9 +129,25 @@ fn the_longest_superblock_fits_its_slot() {
     superblock.history = (0..32).rev().map(|i| PastEpoch { epoch: Epoch(i), nonce: Nonce(i) }).collect();
     superblock.checkpoint.boot = (0..64).map(|id| wide(id, 16)).collect();
     superblock.checkpoint.runway = vec![at(254, 1); 2048];
+    let jobs = [JobKind::Rebuild, JobKind::Scrub];
+    superblock.jobs = jobs.map(|kind| Job { kind, ..superblock.jobs[0] }).to_vec();
+    superblock.events = EventLog::of(600, vec![Event::new(EventKind::Recovered, 1); EVENTS_BYTES_MIN / 32]);
     let bytes = superblock.encode().expect("fits");
-    assert!(bytes.len() > 115_000 && bytes.len() <= SLOT_BYTES && bytes.len().is_multiple_of(BLOCK));
+    assert!(bytes.len() > 125_000 && bytes.len() <= SLOT_BYTES && bytes.len().is_multiple_of(BLOCK));
     assert_eq!(Superblock::decode(&bytes).expect("sound"), superblock);
+}
+
+#[test]
+fn a_new_row_of_the_member_table_takes_the_room_of_the_oldest_events() {
+    let mut superblock = sample();
+    (0..1000).for_each(|_| assert_eq!(superblock.note(event()), 1));
+    let before = superblock.events.iter().count();
+    superblock.encode().expect("fits");
+    (0..9).for_each(|_| superblock.add_member(member("")));
+    superblock.encode().expect("fits");
+    let numbers: Vec<u64> = superblock.events.iter().map(|(number, _)| number).collect();
+    assert_eq!(numbers.len(), (8192 + 64 * (255 - 11)) / 40);
+    assert!(before > numbers.len() && numbers.last() == Some(&1006));
 }
 
 #[test]
@@ -196,6 +219,9 @@ fn reserved_bytes_are_verified() {
         RUNWAY_AT + 7,
         JOB_AT + 1,
         JOB_AT + 7,
+        EVENT_AT - 1,
+        EVENT_AT - 6,
+        EVENT_AT + 31,
         4095,
     ]) {
         assert_eq!(forged(at, 1), Some(Kind::Corrupt), "byte {at}");
@@ -225,6 +251,17 @@ fn members_and_roots_are_verified() {
 }
 
 #[test]
+fn events_are_verified() {
+    // The number of the next one, how many there are, a count, the length of a text, and the text.
+    for (at, value) in [(-16, 1), (-8, 2), (-7, 3), (16, 0), (30, 255), (32, 0xFF)] {
+        let at = EVENT_AT.checked_add_signed(at).expect("inside");
+        assert_eq!(forged(at, value), Some(Kind::Corrupt), "byte {at}");
+    }
+    assert_eq!(forged(EVENT_AT + 28, 99), None, "a later version may know more kinds");
+    assert_eq!(forged(EVENT_AT + 29, 255), None, "an event may be of no member");
+}
+
+#[test]
 fn boot_segments_are_verified() {
     let scheme = [(8, 0), (8, 2), (8, 255), (9, 1), (9, 3), (9, 255), (10, 2)];
     let rows_and_live = [(8 + 4, 1), (8 + 5, 2), (8 + 10, 1)];
@@ -239,7 +276,7 @@ fn boot_segments_are_verified() {
 #[test]
 fn what_could_not_be_read_back_is_not_written() {
     type Break = fn(&mut Superblock);
-    let breaks: [(&str, Break); 25] = [
+    let breaks: [(&str, Break); 31] = [
         ("name", |s| s.name = "x".repeat(241)),
         ("chunk has", |s| s.chunk_blocks = 7),
         ("chunk has", |s| s.chunk_blocks = (1 << 15) + 1),
@@ -270,6 +307,12 @@ fn what_could_not_be_read_back_is_not_written() {
         ("2048", |s| s.checkpoint.runway = vec![s.checkpoint.runway[0]; 2049]),
         ("possible chunks", |s| s.checkpoint.runway[0].chunk = Chunk(1 << 20)),
         ("runway is on members", |s| s.checkpoint.runway[0].slot = Slot(2)),
+        ("8 KiB", |s| s.events = EventLog::of(900, vec![event(); 700])),
+        ("numbered from 1", |s| s.events = EventLog::of(2, [event(), event()])),
+        ("happened at least once", |s| s.events = EventLog::of(9, [Event { count: 0, ..event() }])),
+        ("text is at most", |s| s.events = EventLog::of(9, [Event { text: "x".repeat(256), ..event() }])),
+        ("one of 255 slots", |s| s.events = EventLog::of(9, [event().at(Slot(255), "")])),
+        ("from 1 on", |s| s.events = EventLog::of(9, [event().of(VolumeId(0), "")])),
     ];
     for (rule, broken) in breaks {
         let mut superblock = sample();

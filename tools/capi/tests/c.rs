@@ -1,7 +1,8 @@
 //! C programs, compiled by the compiler that Rust links with, against the header and both libraries.
 //!
-//! Cargo builds neither library for a test, because no Rust program links them: so the test asks it to, with the
-//! features that it was built with itself when the whole workspace is tested.
+//! Cargo builds neither library for a test, because no Rust program links them: so the test asks it to. What the
+//! workspace's tests are built of has other features than what is built without them: asked for together with them, the
+//! libraries are all that is left to build.
 
 use engine::types::Scheme;
 use engine::volume::{Array, CreateOptions, OpenOptions};
@@ -27,14 +28,17 @@ fn libraries() -> &'static Path {
     BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder in the target's");
         let mut cargo = Command::new(env!("CARGO"));
-        // What cargo says to tests about their package is not for it: build scripts would run again for a change.
+        // What cargo says to tests about their package is not for it: build scripts would run again for a change, and
+        // with one of them (ring's) nearly everything.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            if text == "OUT_DIR" || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
                 cargo.env_remove(&name);
             }
         }
-        cargo.args("build --locked --quiet --workspace --lib --profile test --target-dir".split(' '));
+        cargo.args(
+            "build --locked --quiet --workspace --lib --bins --tests --profile test --target-dir".split(' '),
+        );
         run(cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")));
         target.join("debug")
     })

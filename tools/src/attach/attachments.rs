@@ -9,7 +9,6 @@
 use super::loops;
 use super::place::{Place, make_folder};
 use super::users;
-use crate::outcome::say;
 use paritas::error::{Error, Kind, Result};
 use paritas::frontend::fuse::server::Mount;
 use paritas::volume::Volume;
@@ -131,7 +130,7 @@ impl Attachments {
         }
         if let Err(error) = attachment.mount.unmount() {
             // The device is gone. Who has the file itself open may go on; it has no name any more.
-            say(&format!("{error}; {}", users::openers(&file).join(", and ")));
+            tracing::warn!("{error}; {}", users::openers(&file).join(", and "));
         }
         self.by_name.remove(name);
         self.remove(&file);
@@ -195,7 +194,7 @@ fn create(file: &Path) -> std::io::Result<()> {
 }
 
 fn attach(volume: &Volume, file: &Path, sector: u32, read_only: bool) -> Result<Attachment> {
-    let mut mount = Mount::new(volume, file, read_only, say)?;
+    let mut mount = Mount::new(volume, file, read_only, |text| tracing::warn!("{text}"))?;
     match loops::make(file, sector, read_only) {
         Ok(device) => {
             let told = Attached { volume: volume.name().into(), device, sector, read_only };

@@ -2,7 +2,6 @@
 
 use super::attachments::{Attached, Attachments};
 use super::place::Place;
-use crate::outcome::say;
 use paritas::error::{Error, Kind, Result};
 use paritas::volume::Array;
 use std::path::{Path, PathBuf};
@@ -100,7 +99,7 @@ impl Devices {
         while !state.attachments.list().is_empty() {
             if std::mem::take(&mut state.is_ending) {
                 for error in state.attachments.detach_all() {
-                    say(&format!("{error}; this server goes on until that is detached"));
+                    tracing::warn!("{error}; this server goes on until that is detached");
                 }
             } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

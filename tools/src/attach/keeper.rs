@@ -6,6 +6,7 @@ use super::devices::Devices;
 use crate::caller::Caller;
 use crate::cli::{Attach, Keep};
 use crate::control::{Desk, Purpose};
+use crate::logs::{self, Format};
 use crate::outcome::{Failure, Report, print};
 use crate::session;
 use paritas::volume::Array;
@@ -33,6 +34,7 @@ fn keep(args: &Keep, array: &Array, devices: &Arc<Devices>) -> Result<(), Failur
             print(&format!("{:#}", first.document())).map_err(|error| Failure::io(error.to_string()))
         })
         .and_then(|()| daemon::let_go().map_err(|error| Failure::io(error.to_string())));
+    logs::start(Format::Text);
     if told.is_err() {
         devices.end();
     }

@@ -27,6 +27,7 @@ pub(super) fn named(command: &Command) -> Option<Named<'_>> {
             Some(Named::ArrayForDevice(&volume.array, choice.name.as_deref()))
         }
         Command::Detach(args) => Some(Named::Device(&args.device)),
+        Command::Events(args) => Some(of_array(&args.array)),
         Command::Iostat(args) => Some(of_array(&args.array)),
         Command::Fail(args) => Some(of_array(&args.array)),
         Command::Replace(args) => Some(of_array(&args.array)),
@@ -77,6 +78,7 @@ pub(super) fn lead_on(command: &mut Command, folder: &Path) {
             at(&mut args.new);
         }
         Command::Rebuild(args) => at(&mut args.array.array),
+        Command::Events(args) => at(&mut args.array.array),
         Command::Iostat(args) => at(&mut args.array.array),
         Command::Scrub(args) => at(&mut args.array.array),
         Command::Inject(Inject { array, member: struck, remove, .. }) => {

@@ -1,6 +1,8 @@
 //! Who asks for a command: somebody at this process's terminal, or at that of another, for whom a server runs it on
 //! the array that it has open.
 
+use crate::cli::Consent;
+use crate::consent;
 use crate::control::Remote;
 use crate::outcome::{Failure, print, say};
 use crate::progress;
@@ -27,6 +29,31 @@ impl Caller {
             Caller::Here => say(text),
             Caller::Elsewhere(remote) => remote.say(text),
         }
+    }
+
+    /// Asks the person before something is destroyed, where one sits at a terminal and has not agreed beforehand.
+    /// `loss` says what is to be done, and what is lost by it; `None` when nothing is.
+    ///
+    /// # Errors
+    /// When the answer is not yes.
+    pub(crate) fn confirm(
+        &self,
+        consent: Consent,
+        loss: impl FnOnce() -> Option<String>,
+    ) -> Result<(), Failure> {
+        let is_seated = match self {
+            Caller::Here => consent::is_seated(),
+            Caller::Elsewhere(remote) => remote.is_seated(),
+        };
+        if consent.yes || !is_seated {
+            return Ok(());
+        }
+        let Some(question) = loss() else { return Ok(()) };
+        let agrees = match self {
+            Caller::Here => consent::ask(&question),
+            Caller::Elsewhere(remote) => remote.ask(&question),
+        };
+        if agrees { Ok(()) } else { Err(Failure::refused("the answer was not yes: nothing was changed")) }
     }
 
     /// Words on the standard output, before the command ends.

@@ -1,14 +1,23 @@
 //! `paritas clear`
 
 use crate::caller::Caller;
-use crate::cli::Status;
+use crate::cli::Destructive;
 use crate::outcome::{Failure, Report};
 use crate::session;
-use crate::status::{Lost, describe, lost};
+use crate::status::{Lost, describe, glance, lost};
 use serde_json::json;
 
-pub(crate) fn run(args: &Status, caller: &Caller) -> Result<Report, Failure> {
-    let array = session::open(caller, &args.array, args.choice.name.as_deref())?;
+pub(crate) fn run(args: &Destructive, caller: &Caller) -> Result<Report, Failure> {
+    let (place, name) = (&args.array.array, args.array.choice.name.as_deref());
+    caller.confirm(args.consent, || {
+        let status = glance(place, name, caller).filter(|status| !status.damage.is_empty())?;
+        let count = status.damage.len();
+        let array = &status.name;
+        Some(format!(
+            "forget what array '{array}' has lost ({count} entries)? Nothing will tell of it any more"
+        ))
+    })?;
+    let array = session::open(caller, place, name)?;
     let cleared = array.clear()?;
     array.close()?;
     let mut lines = vec![match cleared.len() {

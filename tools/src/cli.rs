@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// cause within a day are one, with their number. With --follow --json, each event is a document on a line.
     Events(Events),
     /// Acknowledge recorded damage; lost blocks stay unreadable until overwritten. Zeroes the error counts
-    Clear(Status),
+    Clear(Destructive),
     /// Rehearse a failure: let a member of an array go wrong on purpose
     ///
     /// Faults are kept in a text file beside the member, MEMBER.inject, and strike every command that opens the array
@@ -86,7 +86,7 @@ pub(crate) enum Command {
     /// Flush a device that attach has made, and take it away
     Detach(Detach),
     /// Rebuild lost metadata from the log alone, also when every superblock of every member is gone
-    Salvage(Status),
+    Salvage(Destructive),
     /// Show on temporary disk files what the engine does, and verify every step
     Demo(Demo),
     /// Run the engine on simulated members, with faults and crashes, and check its promise
@@ -120,9 +120,19 @@ pub(crate) struct Mkfs {
     /// Overwrite members that hold something else
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
     /// Files and block devices
     #[arg(required = true, value_name = "MEMBER")]
     pub(crate) members: Vec<PathBuf>,
+}
+
+/// What destroys something asks first, where a person sits at a terminal.
+#[derive(Args, Clone, Copy, Default)]
+pub(crate) struct Consent {
+    /// Do not ask before something is destroyed; without a terminal nobody is asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 /// Which of several arrays in a directory.
@@ -139,6 +149,15 @@ pub(crate) struct Status {
     pub(crate) array: PathBuf,
     #[command(flatten)]
     pub(crate) choice: Choice,
+}
+
+/// An array of which something is destroyed.
+#[derive(Args)]
+pub(crate) struct Destructive {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Args)]
@@ -163,7 +182,12 @@ pub(crate) enum VolumeCommand {
     /// List the volumes
     List(Status),
     /// Delete a volume and everything on it
-    Delete(VolumeArgs),
+    Delete {
+        #[command(flatten)]
+        volume: VolumeArgs,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Change a volume's size; what is cut off is lost
     Resize {
         #[command(flatten)]
@@ -171,6 +195,8 @@ pub(crate) enum VolumeCommand {
         /// Its new size
         #[arg(long, value_parser = parse_size)]
         size: u64,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
@@ -189,6 +215,8 @@ pub(crate) struct Import {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) volume: VolumeArgs,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Args)]
@@ -197,6 +225,8 @@ pub(crate) struct Export {
     pub(crate) volume: VolumeArgs,
     /// The file, made anew, or - for what goes out
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Args)]
@@ -218,6 +248,8 @@ pub(crate) struct Replace {
     /// Overwrite what the new one holds
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
     /// Record the new one, and leave the rebuild to `paritas rebuild`
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -310,6 +342,8 @@ pub(crate) struct Inject {
     /// Forget the faults of one member, or of all
     #[arg(long, value_name = "MEMBER|all", conflicts_with = "member")]
     pub(crate) remove: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]

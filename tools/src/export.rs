@@ -7,13 +7,14 @@ use crate::names::show_size;
 use crate::outcome::{Exit, Failure, Report};
 use crate::pieces::{self, PIECE};
 use crate::session;
+use crate::status::glance;
 use paritas::error::{Error, Kind};
 use paritas::types::{BLOCK, BLOCK_U64};
-use paritas::volume::{Array, Volume};
+use paritas::volume::{Status, Volume};
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::time::Instant;
 
@@ -65,10 +66,20 @@ pub(crate) fn run(args: &Export, json: bool, caller: &Caller) -> Result<Report, 
     if to_stdout && json {
         return Err(Failure::usage("--json and a volume cannot both go to the standard output"));
     }
+    caller.confirm(args.consent, || {
+        let status = glance(&args.volume.volume.array, args.volume.choice.name.as_deref(), caller)?;
+        let is_there = status.volumes.iter().any(|volume| volume.name == args.volume.volume.volume);
+        // Otherwise it is refused.
+        let goes_on = is_there && refuse_members(&status, &args.file).is_ok();
+        let kind =
+            std::fs::metadata(&args.file).ok().filter(|file| goes_on && holds_bytes(file))?.file_type();
+        let what = if kind.is_file() { "file" } else { "block device" };
+        Some(format!("write over the {what} {}? What it holds is lost", args.file.display()))
+    })?;
     let array = session::open_to_read(caller, &args.volume)?;
     let name = &args.volume.volume.volume;
     let volume = array.volume(name)?;
-    refuse_members(&array, &args.file)?;
+    refuse_members(&array.status()?, &args.file)?;
     let size = volume.size()?;
     let failed = |error: io::Error| Failure::io(format!("{}: {error}", args.file.display()));
     let mut target = Target::make(&args.file, size, caller).map_err(failed)?;
@@ -90,10 +101,15 @@ pub(crate) fn run(args: &Export, json: bool, caller: &Caller) -> Result<Report, 
     Ok(Report { exit, json: document, text })
 }
 
+/// Whether something is lost when it is written over.
+fn holds_bytes(file: &Metadata) -> bool {
+    file.is_file() && file.len() > 0 || file.file_type().is_block_device()
+}
+
 /// A volume is not exported onto its own array.
-fn refuse_members(array: &Array, file: &Path) -> Result<(), Failure> {
+fn refuse_members(status: &Status, file: &Path) -> Result<(), Failure> {
     let Ok(file) = std::fs::metadata(file) else { return Ok(()) };
-    for member in array.status()?.members {
+    for member in &status.members {
         if std::fs::metadata(&member.path).is_ok_and(|member| is_same(&member, &file)) {
             return Err(Failure::refused(format!("{} is a member of the array", member.path.display())));
         }

@@ -6,6 +6,7 @@ use crate::names::show_size;
 use crate::outcome::{Failure, Report};
 use crate::pieces::{self, PIECE};
 use crate::session;
+use crate::status::glance_at_volume;
 use paritas::error::Kind;
 use paritas::types::{BLOCK, BLOCK_U64};
 use paritas::volume::{Array, Volume};
@@ -48,6 +49,12 @@ pub(crate) fn run(args: &Import, caller: &Caller) -> Result<Report, Failure> {
     let start = Instant::now();
     let failed = |error: io::Error| Failure::io(format!("{}: {error}", args.file.display()));
     let mut source = Source::open(&args.file, caller).map_err(failed)?;
+    caller.confirm(args.consent, || {
+        let (volume, now) = glance_at_volume(&args.volume, caller)?;
+        // What does not fit is refused.
+        let fits = source.len.is_none_or(|len| len <= now);
+        fits.then(|| format!("write over {volume}? What is there is lost"))
+    })?;
     let array = session::open_for(caller, &args.volume)?;
     let name = args.volume.volume.volume.as_str();
     let existing = match array.volume(name) {

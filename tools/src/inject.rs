@@ -55,6 +55,10 @@ fn keep(args: &Inject, member: &Path, kind: InjectKind, caller: &Caller) -> Resu
     let per_million = args.chance.unwrap_or(MILLION);
     let fault = Fault { kind, range: args.range, per_million, count: args.count };
     let status = look(&args.array, caller)?;
+    if matches!(kind, FaultKind::LostWrite | FaultKind::MisdirectedWrite) {
+        let what = format!("let {} strike member {}", kind.name(), member.display());
+        confirm(args, &what, &status, caller)?;
+    }
     let kept = inject::keep(&args.array.array, args.array.choice.name.as_deref(), member, fault)?;
     let stress = Stress::of(&status, kept.slot);
     stress.warn(caller);
@@ -75,6 +79,7 @@ fn rot(args: &Inject, member: &Path, caller: &Caller) -> Result<Report, Failure>
         return Err(Failure::usage("rot strikes at once: it has neither a chance nor a delay"));
     }
     let status = look(&args.array, caller)?;
+    confirm(args, &format!("let rot flip bits of member {} at once", member.display()), &status, caller)?;
     let name = args.array.choice.name.as_deref();
     let seed = args.seed.unwrap_or_else(random);
     let Rotten { slot, path, blocks } =
@@ -92,6 +97,13 @@ fn rot(args: &Inject, member: &Path, caller: &Caller) -> Result<Report, Failure>
     let mut document = json!({ "slot": slot, "path": path, "rotten": blocks, "seed": seed });
     stress.add(&mut document);
     Ok(Report::done(document, text))
+}
+
+/// Asks before what cannot be taken back: other faults end when they are removed.
+fn confirm(args: &Inject, what: &str, status: &Status, caller: &Caller) -> Result<(), Failure> {
+    caller.confirm(args.consent, || {
+        Some(format!("{what} of array '{}'? What it destroys, redundancy alone can bring back", status.name))
+    })
 }
 
 /// Any number: another one each time.

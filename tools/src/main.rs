@@ -5,12 +5,14 @@ mod bench;
 mod caller;
 mod clear;
 mod cli;
+mod consent;
 mod control;
 mod demo;
 mod endure;
 mod events;
 mod export;
 mod files;
+mod held;
 mod import;
 mod inject;
 mod inspect;
@@ -36,8 +38,8 @@ mod volume;
 mod watch;
 
 use caller::Caller;
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::Parser;
 use cli::{Cli, Command};
 use outcome::{Failure, Report};
 use serde_json::json;
@@ -81,7 +83,7 @@ fn words() -> Vec<OsString> {
 /// Runs a command for whoever asks for it.
 fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure> {
     match command {
-        Command::Mkfs(args) => mkfs::run(args),
+        Command::Mkfs(args) => mkfs::run(args, caller),
         Command::Status(args) => status::run(&args, caller),
         Command::Volume(args) => volume::run(args, caller),
         Command::Import(args) => import::run(&args, caller),
@@ -100,7 +102,7 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Serve(args) => serve::run(&args, json),
         Command::Attach(args) => attach::attach(&args, caller),
         Command::Detach(args) => attach::detach(&args, caller),
-        Command::Salvage(args) => salvage::run(&args),
+        Command::Salvage(args) => salvage::run(&args, caller),
         Command::Demo(args) => demo::run(&args, json),
         Command::Sim(args) => sim::command(&args),
         Command::Completions(args) => manual::completions(&args),

@@ -2,6 +2,7 @@
 
 use crate::caller::Caller;
 use crate::cli;
+use crate::held::held;
 use crate::jobs::{add, close_after, exit, told, watched};
 use crate::outcome::{Failure, Report};
 use crate::session::open_for_upkeep;
@@ -18,6 +19,11 @@ pub(crate) fn fail(args: &cli::Fail, caller: &Caller) -> Result<Report, Failure>
 }
 
 pub(crate) fn replace(args: &cli::Replace, caller: &Caller) -> Result<Report, Failure> {
+    // Without force, one that holds something is refused.
+    caller.confirm(args.consent, || {
+        let held = args.force.then(|| held([args.new.as_path()].into_iter()))??;
+        Some(format!("make a member of this? What is on it is lost:{held}"))
+    })?;
     let start = Instant::now();
     let array = open_for_upkeep(caller, &args.array)?;
     let done = array.member(&args.old).and_then(|old| {

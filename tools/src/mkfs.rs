@@ -1,13 +1,21 @@
 //! `paritas mkfs`
 
+use crate::caller::Caller;
 use crate::cli::Mkfs;
+use crate::held::held;
 use crate::names::{SchemeName, show_size};
 use crate::outcome::{Failure, Report};
 use paritas::volume::{Array, CreateOptions, default_scheme};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
-pub(crate) fn run(args: Mkfs) -> Result<Report, Failure> {
+pub(crate) fn run(args: Mkfs, caller: &Caller) -> Result<Report, Failure> {
+    // Without force, what holds something is refused.
+    caller.confirm(args.consent, || {
+        let held = args.force.then(|| held(args.members.iter().map(PathBuf::as_path)))??;
+        Some(format!("make a new array? What is on these members is lost:{held}"))
+    })?;
     let count = args.members.len();
     let scheme = args.scheme.map_or_else(|| default_scheme(count), |scheme| scheme.on(count));
     let options = CreateOptions {

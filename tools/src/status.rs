@@ -1,7 +1,7 @@
 //! `paritas status`
 
 use crate::caller::Caller;
-use crate::cli;
+use crate::cli::{self, VolumeArgs};
 use crate::names::{SchemeName, show_size};
 use crate::outcome::{Exit, Failure, Report};
 use paritas::volume::inject::{FaultKind, MILLION};
@@ -10,7 +10,7 @@ use paritas::volume::{
 };
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Seconds of a day.
@@ -127,6 +127,23 @@ pub(crate) fn look(args: &cli::Status, caller: &Caller) -> Result<Status, Failur
     let status = status.map_err(|error| Failure::opening(&error))?;
     status.notes.iter().for_each(|note| caller.say(note));
     Ok(status)
+}
+
+/// What a question names: the array as it is, if it can be looked at, without a word about what was left alone. Writes
+/// nothing.
+pub(crate) fn glance(place: &Path, name: Option<&str>, caller: &Caller) -> Option<Status> {
+    match caller {
+        Caller::Here => Status::of(place, name).ok(),
+        Caller::Elsewhere(remote) => remote.array().status().ok(),
+    }
+}
+
+/// A volume as a question names it, and how large it is. Not how much of it is used: that may be old.
+pub(crate) fn glance_at_volume(args: &VolumeArgs, caller: &Caller) -> Option<(String, u64)> {
+    let status = glance(&args.volume.array, args.choice.name.as_deref(), caller)?;
+    let volume = status.volumes.into_iter().find(|volume| volume.name == args.volume.volume)?;
+    let size = show_size(volume.size);
+    Some((format!("volume '{}' of array '{}' ({size})", volume.name, status.name), volume.size))
 }
 
 /// The volumes for `--json`.

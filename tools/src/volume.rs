@@ -1,11 +1,11 @@
 //! `paritas volume create`, `list`, `delete` and `resize`
 
 use crate::caller::Caller;
-use crate::cli::{self, VolumeArgs, VolumeCommand};
+use crate::cli::{self, Consent, VolumeArgs, VolumeCommand};
 use crate::names::{SchemeName, show_size};
 use crate::outcome::{Failure, Report};
 use crate::session;
-use crate::status::{look, volumes};
+use crate::status::{glance_at_volume, look, volumes};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ pub(crate) fn run(args: cli::Volume, caller: &Caller) -> Result<Report, Failure>
     match args.command {
         VolumeCommand::Create { volume, size, scheme } => create(&volume, size, scheme, caller),
         VolumeCommand::List(array) => list(&array, caller),
-        VolumeCommand::Delete(volume) => delete(&volume, caller),
-        VolumeCommand::Resize { volume, size } => resize(&volume, size, caller),
+        VolumeCommand::Delete { volume, consent } => delete(&volume, consent, caller),
+        VolumeCommand::Resize { volume, size, consent } => resize(&volume, size, consent, caller),
     }
 }
 
@@ -50,13 +50,17 @@ fn list(args: &cli::Status, caller: &Caller) -> Result<Report, Failure> {
     Ok(Report::done(json!({ "volumes": volumes(&status.volumes) }), lines.join("\n")))
 }
 
-fn delete(args: &VolumeArgs, caller: &Caller) -> Result<Report, Failure> {
-    let array = session::open_for(caller, args)?;
+fn delete(args: &VolumeArgs, consent: Consent, caller: &Caller) -> Result<Report, Failure> {
     let name = &args.volume.volume;
     if let Some(device) = device(name, caller) {
         let text = format!("volume '{name}' is {}: `paritas detach` it first", device.display());
         return Err(Failure::refused(text));
     }
+    caller.confirm(consent, || {
+        let (volume, _) = glance_at_volume(args, caller)?;
+        Some(format!("delete {volume}? Everything on it is lost"))
+    })?;
+    let array = session::open_for(caller, args)?;
     array.delete_volume(name)?;
     array.close()?;
     Ok(Report::done(json!({ "name": name }), format!("volume '{name}' is deleted")))
@@ -70,7 +74,11 @@ fn device(name: &str, caller: &Caller) -> Option<PathBuf> {
     }
 }
 
-fn resize(args: &VolumeArgs, size: u64, caller: &Caller) -> Result<Report, Failure> {
+fn resize(args: &VolumeArgs, size: u64, consent: Consent, caller: &Caller) -> Result<Report, Failure> {
+    caller.confirm(consent, || {
+        let (volume, _) = glance_at_volume(args, caller).filter(|(_, now)| *now > size)?;
+        Some(format!("cut {volume} off at {}? What lies behind that is lost", show_size(size)))
+    })?;
     let array = session::open_for(caller, args)?;
     let name = &args.volume.volume;
     array.volume(name)?.resize(size)?;

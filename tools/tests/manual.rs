@@ -86,8 +86,8 @@ fn progress_is_shown_on_a_terminal_only_and_never_among_the_answers() {
     let mut measure =
         vec!["bench", "--json", "--scheme", "2+1", "--size", "64M", "--seconds", "0.1", "--members"];
     measure.extend(members.iter().map(String::as_str));
-    let import = ["import", &file, &volume, "--json"];
-    let export = ["export", &volume, out, "--json"];
+    let import = ["import", &file, &volume, "--json", "--yes"];
+    let export = ["export", &volume, out, "--json", "--yes"];
     let all: [(&[&str], &str); 3] = [(&import, "importing"), (&export, "exporting"), (&measure, "measuring")];
     for (args, word) in all {
         let ended = expect(0, args);

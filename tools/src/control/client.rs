@@ -5,6 +5,7 @@ use super::folder::sockets;
 use super::wire::{Claim, Order, Question, VERSION, Word, receive, send, send_descriptors};
 use crate::caller::{Bar, Caller};
 use crate::cli::Command;
+use crate::consent;
 use crate::outcome::{Failure, Report, say};
 use std::ffi::OsString;
 use std::io::{self, BufReader};
@@ -97,6 +98,10 @@ impl Owner {
             match word.ok_or_else(|| unheard(&"it ended"))? {
                 Word::Say(text) => say(&text),
                 Word::Print(text) => caller.print(&text)?,
+                Word::Ask(question) => {
+                    let agrees = consent::ask(&question);
+                    send(self.input.get_mut(), &agrees).map_err(|error| unheard(&error))?;
+                }
                 Word::Begin { what, total } => bar = Some(caller.bar(&what, total)),
                 Word::At { done, total } => {
                     if let Some(bar) = &mut bar {
@@ -118,7 +123,7 @@ impl Owner {
 
     fn order(&mut self) -> io::Result<()> {
         let folder = std::env::current_dir()?.into();
-        let order = Order { words: std::env::args_os().collect(), folder };
+        let order = Order { words: std::env::args_os().collect(), folder, is_seated: consent::is_seated() };
         let stream = self.input.get_mut();
         stream.set_read_timeout(None)?;
         send_descriptors(stream)?;

@@ -14,11 +14,12 @@ pub(super) enum Named<'a> {
 /// What a command works on, if a server that has that can do it.
 pub(super) fn named(command: &Command) -> Option<Named<'_>> {
     match command {
-        Command::Status(args) | Command::Watch(args) | Command::Clear(args) => Some(of_array(args)),
+        Command::Status(args) | Command::Watch(args) => Some(of_array(args)),
+        Command::Clear(args) => Some(of_array(&args.array)),
         Command::Volume(args) => Some(match &args.command {
             VolumeCommand::List(args) => of_array(args),
             VolumeCommand::Create { volume, .. } | VolumeCommand::Resize { volume, .. } => of_volume(volume),
-            VolumeCommand::Delete(volume) => of_volume(volume),
+            VolumeCommand::Delete { volume, .. } => of_volume(volume),
         }),
         Command::Import(args) => Some(of_volume(&args.volume)),
         Command::Export(args) => Some(of_volume(&args.volume)),
@@ -50,13 +51,14 @@ fn of_volume(args: &VolumeArgs) -> Named<'_> {
 pub(super) fn lead_on(command: &mut Command, folder: &Path) {
     let at = |path: &mut PathBuf| *path = folder.join(&*path);
     match command {
-        Command::Status(args) | Command::Watch(args) | Command::Clear(args) => at(&mut args.array),
+        Command::Status(args) | Command::Watch(args) => at(&mut args.array),
+        Command::Clear(args) => at(&mut args.array.array),
         Command::Volume(args) => match &mut args.command {
             VolumeCommand::List(args) => at(&mut args.array),
             VolumeCommand::Create { volume, .. } | VolumeCommand::Resize { volume, .. } => {
                 at(&mut volume.volume.array);
             }
-            VolumeCommand::Delete(volume) => at(&mut volume.volume.array),
+            VolumeCommand::Delete { volume, .. } => at(&mut volume.volume.array),
         },
         Command::Import(args) => {
             at(&mut args.volume.volume.array);

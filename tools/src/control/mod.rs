@@ -11,12 +11,14 @@
 //! | `wire` | what is said over one |
 //! | `command` | which commands go there, and the paths in them |
 //! | `client` | finds the server of an array, and follows what it says |
+//! | `line` | how a caller is told things, stopped ones too |
 //! | `remote` | the caller, as the command in the server sees it |
 //! | `server` | takes commands |
 
 mod client;
 mod command;
 mod folder;
+mod line;
 mod remote;
 mod server;
 mod wire;

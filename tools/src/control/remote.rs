@@ -1,34 +1,34 @@
 //! The caller, as the command in the server sees it.
 
-use super::wire::{Word, send};
+use super::line::Line;
+use super::wire::Word;
 use crate::attach::Devices;
 use crate::outcome::{Failure, Report};
 use paritas::volume::Array;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Somebody at the other end of a socket.
 pub(crate) struct Remote {
     array: Array,
     devices: Arc<Devices>,
-    socket: Mutex<UnixStream>,
+    line: Line,
     input: OwnedFd,
     output: OwnedFd,
+    is_seated: bool,
 }
 
 impl Remote {
     pub(super) fn new(
         array: Array,
         devices: Arc<Devices>,
-        socket: UnixStream,
+        line: Line,
         [input, output]: [OwnedFd; 2],
+        is_seated: bool,
     ) -> Remote {
-        Remote { array, devices, socket: Mutex::new(socket), input, output }
+        Remote { array, devices, line, input, output, is_seated }
     }
 
     /// What the server has open.
@@ -43,39 +43,47 @@ impl Remote {
 
     /// A word to the person.
     pub(crate) fn say(&self, text: &str) {
-        self.tell(&Word::Say(text.into()));
+        self.line.tell(&Word::Say(text.into()));
     }
 
     /// Words on the standard output, before the command ends.
     pub(crate) fn print(&self, text: &str) {
-        self.tell(&Word::Print(text.into()));
+        self.line.tell(&Word::Print(text.into()));
+    }
+
+    /// Whether a person sits there and can be asked.
+    pub(crate) fn is_seated(&self) -> bool {
+        self.is_seated
+    }
+
+    /// Whether the person answers yes. Who goes away does not.
+    pub(crate) fn ask(&self, question: &str) -> bool {
+        self.line.ask(&Word::Ask(question.into())) == Some(true)
     }
 
     pub(crate) fn begin_bar(&self, what: &str, total: Option<u64>) {
-        self.tell(&Word::Begin { what: what.into(), total });
+        self.line.tell(&Word::Begin { what: what.into(), total });
     }
 
     pub(crate) fn move_bar(&self, done: u64, total: Option<u64>) {
-        self.tell(&Word::At { done, total });
+        self.line.mention(&Word::At { done, total });
     }
 
     pub(crate) fn end_bar(&self) {
-        self.tell(&Word::End);
+        self.line.tell(&Word::End);
     }
 
     /// The last word.
     pub(super) fn end(&self, answer: Result<Report, Failure>) {
-        self.tell(&match answer {
+        self.line.tell(&match answer {
             Ok(report) => Word::Done(report),
             Err(failure) => Word::Failed(failure),
         });
     }
 
-    /// Whether nobody listens any more. The other side says nothing behind its command.
+    /// Whether the other side is gone.
     pub(crate) fn is_gone(&self) -> bool {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut byte = [0];
-        !matches!(recv(&*socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Err(Errno::AGAIN))
+        self.line.is_gone()
     }
 
     pub(crate) fn input(&self) -> io::Result<File> {
@@ -84,11 +92,5 @@ impl Remote {
 
     pub(crate) fn output(&self) -> io::Result<File> {
         Ok(self.output.try_clone()?.into())
-    }
-
-    fn tell(&self, word: &Word) {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who is gone is told nothing; what was begun for him goes on, or looks.
-        let _untold = send(&mut *socket, word).is_err();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::command::{lead_on, named};
 use super::folder::{make_run_folder, socket_of, sweep};
+use super::line::Line;
 use super::remote::Remote;
 use super::wire::{Claim, Order, Question, VERSION, receive, receive_descriptors, send};
 use crate::attach::{Devices, Place};
@@ -55,6 +56,8 @@ struct Shared {
     purpose: Purpose,
     is_closing: AtomicBool,
     callers: AtomicUsize,
+    /// Those of them that do not listen: stopped, most likely.
+    deaf: Arc<AtomicUsize>,
 }
 
 impl Desk {
@@ -78,6 +81,7 @@ impl Desk {
             purpose,
             is_closing: AtomicBool::new(false),
             callers: AtomicUsize::new(0),
+            deaf: Arc::default(),
         });
         let desk = Desk { shared: shared.clone(), socket: socket.clone() };
         thread::Builder::new()
@@ -100,11 +104,12 @@ impl Desk {
         let _gone = std::fs::remove_file(&self.socket).is_err();
     }
 
-    /// Lets the commands that are under way say how they ended. The array is closed.
+    /// Lets the commands that are under way say how they ended, to whoever listens. The array is closed.
     pub(crate) fn leave(&self) {
         let turns = LEAVE_WAIT.as_millis() / PAUSE.as_millis();
         for _ in 0..turns {
-            if self.shared.callers.load(Ordering::SeqCst) == 0 {
+            let deaf = self.shared.deaf.load(Ordering::SeqCst);
+            if self.shared.callers.load(Ordering::SeqCst) <= deaf {
                 return;
             }
             thread::sleep(PAUSE);
@@ -161,7 +166,9 @@ impl Shared {
         // Only now does the other side send them: nothing was read ahead.
         let descriptors = receive_descriptors(&stream)?;
         let Some(order) = receive::<Order>(&mut input)? else { return Ok(()) };
-        let remote = Remote::new(self.array.clone(), self.devices.clone(), stream, descriptors);
+        let line = Line::new(stream, self.deaf.clone())?;
+        let remote =
+            Remote::new(self.array.clone(), self.devices.clone(), line, descriptors, order.is_seated);
         let caller = Caller::Elsewhere(remote);
         let answer = run(order, &caller);
         if let Caller::Elsewhere(remote) = &caller {

@@ -50,6 +50,8 @@ pub(super) struct Order {
     pub(super) words: Vec<OsString>,
     /// The folder from which its paths lead on.
     pub(super) folder: OsString,
+    /// Whether a person sits at a terminal there, and can be asked.
+    pub(super) is_seated: bool,
 }
 
 /// What the server says of it, until it says how it ended.
@@ -57,17 +59,30 @@ pub(super) struct Order {
 pub(super) enum Word {
     Say(String),
     Print(String),
-    Begin { what: String, total: Option<u64> },
-    At { done: u64, total: Option<u64> },
+    /// A question, which the client answers with a line: true for yes.
+    Ask(String),
+    Begin {
+        what: String,
+        total: Option<u64>,
+    },
+    At {
+        done: u64,
+        total: Option<u64>,
+    },
     End,
     Done(Report),
     Failed(Failure),
 }
 
 pub(super) fn send(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    out.write_all(&line(value)?)
+}
+
+/// A value as it is said.
+pub(super) fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    out.write_all(&line)
+    Ok(line)
 }
 
 /// The next line; `None` where the other side has ended.

@@ -14,6 +14,7 @@ use document::{ChunkFacts, Chunks, Document, Held, Newest, RecordFacts, SlotFact
 use paritas::device::Image;
 use paritas::device::inject::sidecar;
 use paritas::format::record::HeaderPart;
+use paritas::format::superblock::MemberState;
 use paritas::types::Chunk;
 use std::collections::BTreeMap;
 
@@ -21,6 +22,15 @@ use std::collections::BTreeMap;
 const LISTED: usize = 16;
 /// Chunks listed at most.
 const LISTED_MAX: usize = 1024;
+
+/// The name of the array that a file or device is a member of, and whether it left that one. `None` where no superblock
+/// says so.
+pub(crate) fn owner(image: &Image) -> Option<(String, bool)> {
+    let slots = rings::slots(image);
+    let newest = rings::newest(&slots)?;
+    let record = newest.members.get(usize::from(newest.slot.0));
+    Some((newest.name.clone(), record.is_some_and(|record| record.state == MemberState::Removed)))
+}
 
 pub(crate) fn run(args: &cli::Inspect) -> Result<Report, Failure> {
     let path = args.member.display().to_string();

@@ -4,11 +4,11 @@ mod common;
 
 use common::server::Server;
 use common::{Bench, MIB, command, expect, noise, padded, paritas};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -249,6 +249,44 @@ fn a_server_scrubs_what_is_due_by_itself() {
     until(|| scrubbed().is_u64());
     assert_eq!(server.signal(Signal::TERM), Some(0));
     assert!(scrubbed().is_u64() && bench.export("v") == data);
+}
+
+#[test]
+fn a_caller_that_is_stopped_is_waited_for_unless_the_server_ends() {
+    let bench = Bench::new(3, "2+1");
+    let array = bench.array();
+    let (mut server, _) = Server::start(&bench, &["--scrub-every", "never"]);
+    // One that was told something, and is stopped.
+    let stopped = |count: &[&str]| {
+        let args = [&["iostat", &array, "0.0005", "--json"], count].concat();
+        let mut child =
+            command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut shown = String::new();
+        out.read_line(&mut shown).expect("shown");
+        kill_process(Pid::from_child(&child), Signal::STOP).expect("alive");
+        (child, out, shown)
+    };
+    let wake = |(child, mut out, mut shown): (Child, BufReader<ChildStdout>, String)| {
+        kill_process(Pid::from_child(&child), Signal::CONT).expect("alive");
+        out.read_to_string(&mut shown).expect("shown");
+        let ended = child.wait_with_output().expect("ended");
+        (ended.status.code(), shown, String::from_utf8(ended.stderr).expect("UTF-8"))
+    };
+    // More than there is room for on the way: the server has to wait.
+    let caller = stopped(&["--count", "1000"]);
+    for _ in 0..3 {
+        bench.import("v", &noise(15, MIB));
+    }
+    let (code, shown, said) = wake(caller);
+    assert!(code == Some(0) && said.is_empty(), "{code:?} {said}");
+    let looks = shown.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole document"));
+    assert_eq!(looks.count(), 1000);
+    // The end of the server does not wait for it, and it says so when it wakes.
+    let caller = stopped(&[]);
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    let (code, _, said) = wake(caller);
+    assert!(code > Some(0) && said.contains("paritas: "), "{code:?} {said}");
 }
 
 #[test]

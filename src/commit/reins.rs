@@ -11,6 +11,8 @@ pub struct Reins {
     pub paused: bool,
     /// Bytes per second at most, whatever the job was begun with.
     pub limit: Option<u64>,
+    /// How often jobs were stopped for good: one that began before the last time ends where it is, and is forgotten.
+    pub stops: u64,
 }
 
 impl Core {

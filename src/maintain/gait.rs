@@ -14,16 +14,24 @@ pub(super) struct Gait<'a> {
     around: Option<JobKind>,
     /// Bytes per second at most, where nobody says otherwise meanwhile.
     own: Option<u64>,
+    /// How often jobs of the kind had been stopped when this one was asked for.
+    stops: u64,
     /// Since when it keeps to this limit, and the bytes that it had done then.
     kept: Option<(u64, Duration, u64)>,
 }
 
 impl<'a> Gait<'a> {
-    /// Begins a job. For who has the right to maintain.
-    pub(super) fn new(core: &'a Core, kind: JobKind, own: Option<u64>) -> Gait<'a> {
+    /// Begins a job that was asked for when jobs of its kind had been stopped so often. For who has the right to
+    /// maintain.
+    pub(super) fn new(core: &'a Core, kind: JobKind, own: Option<u64>, stops: u64) -> Gait<'a> {
         let around = core.job_under_way();
         core.set_job_under_way(Some(kind));
-        Gait { core, kind, around, own, kept: None }
+        Gait { core, kind, around, own, stops, kept: None }
+    }
+
+    /// Whether somebody stopped the job for good.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.core.reins(self.kind).stops != self.stops
     }
 
     /// Whether somebody holds the job back.
@@ -33,16 +41,17 @@ impl<'a> Gait<'a> {
 
     /// Whether it ends where it is.
     pub(super) fn is_over(&self) -> bool {
-        self.core.is_ending() || self.is_paused()
+        self.core.is_ending() || self.is_paused() || self.is_stopped()
     }
 
-    /// Waits as long as the limit asks for, `done` bytes being done.
-    pub(super) async fn rest(&mut self, done: u64) {
+    /// Waits as long as the limit asks for, `done` bytes being done. Whether something else is to be done first: then
+    /// it is asked again afterwards. A job without a limit is never held up, and looks for itself.
+    pub(super) async fn rest(&mut self, done: u64, has_else: impl Fn() -> bool) -> bool {
         let clock = &self.core.env().clock;
         while !self.is_over() {
             let Some(limit) = self.core.reins(self.kind).limit.or(self.own).filter(|limit| *limit > 0) else {
                 self.kept = None;
-                return;
+                return false;
             };
             let now = clock.monotonic();
             let (_, since, before) = match self.kept {
@@ -53,10 +62,14 @@ impl<'a> Gait<'a> {
             let due = Duration::from_millis((done - before).saturating_mul(1000) / limit);
             let ahead = due.saturating_sub(now.saturating_sub(since));
             if ahead.is_zero() {
-                return;
+                return false;
+            }
+            if has_else() {
+                return true;
             }
             clock.sleep(ahead.min(NAP)).await;
         }
+        false
     }
 }
 

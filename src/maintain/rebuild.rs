@@ -63,7 +63,7 @@ pub async fn rebuild(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
 pub(super) async fn rebuild_alone(core: &Arc<Core>, pace: Pace) -> Result<Rebuilt> {
     let mut rebuild = Rebuild {
         core,
-        gait: Gait::new(core, JobKind::Rebuild, pace.bytes_per_second),
+        gait: Gait::new(core, JobKind::Rebuild, pace.bytes_per_second, core.reins(JobKind::Rebuild).stops),
         done: Rebuilt::default(),
         cramped: BTreeSet::new(),
     };
@@ -116,7 +116,7 @@ impl Rebuild<'_> {
                     self.core.checkpoint().await?;
                     unsaved = 0;
                 }
-                self.gait.rest(self.done.written).await;
+                self.gait.rest(self.done.written, || false).await;
             }
         }
         self.done.paused = self.gait.is_paused() && self.is_needed();

@@ -40,72 +40,88 @@ pub struct Scrub {
     pub reduced: u64,
     /// It was paused before its end. The next one goes on there.
     pub paused: bool,
+    /// It was stopped before its end. The next one begins anew.
+    pub stopped: bool,
 }
 
 /// Rebuilds what is missing, then verifies everything and heals what is wrong. Durable on return. An array that is
-/// closed meanwhile stops it between two segments; so does who pauses it. When members change, what is missing is
-/// rebuilt before it goes on.
+/// closed meanwhile stops it between two segments; so does who pauses or stops it. When members change, what is missing
+/// is rebuilt before it goes on, also while it rests.
 ///
 /// # Errors
 /// When the array takes no more writes, or its metadata is damaged.
 pub async fn scrub(core: &Arc<Core>, pace: Pace) -> Result<Scrub> {
+    let stops = core.reins(JobKind::Scrub).stops;
     let _maintenance = core.maintenance().await;
-    let stripes = core.stripes();
-    let healed_before = stripes.counters().healed;
-    let mut gait = Gait::new(core, JobKind::Scrub, pace.bytes_per_second);
+    let healed_before = core.stripes().counters().healed;
+    let gait = Gait::new(core, JobKind::Scrub, pace.bytes_per_second, stops);
     let mut done = Scrub::default();
-    let mut epoch = done.rebuild(core).await?;
-    // All that is settled by now, also what was written a moment ago.
-    core.checkpoint().await?;
-    let (mut job, segments) = plan(core);
-    done.resumed = job.done;
-    reach_if(done.resumed > 0, Mark::ScrubResumed);
-    let mut unsaved = 0;
-    for group in segments.chunks(AT_ONCE) {
-        if core.is_ending() {
-            return Ok(done);
-        }
-        if gait.is_paused() {
-            done.paused = true;
-            core.checkpoint().await?;
-            return Ok(done);
-        }
-        if stripes.pool.superblock().epoch != epoch {
-            epoch = done.rebuild(core).await?;
-        }
-        let scrubbing = group.iter().map(|(id, _)| stripes.scrub(*id));
-        for ((id, bytes), found) in group.iter().zip(join_all(scrubbing.collect()).await) {
-            // A segment that was freed meanwhile has nothing to verify.
-            if let Ok(found) = found {
-                done.lost += losses(core, &found.at_risk).await?;
-                done.reduced += found.indescribable;
-            }
-            done.read += bytes;
-            unsaved += bytes;
-            (job.done, job.next) = (job.done + bytes, SegmentId(id.0 + 1));
-        }
-        stripes.pool.set_job(job);
-        if stripes.pool.has_suspects() {
-            core.evict().await?;
-        }
-        if unsaved >= CHECKPOINT_BYTES {
-            core.checkpoint().await?;
-            unsaved = 0;
-        }
-        gait.rest(done.read).await;
-    }
-    if stripes.pool.superblock().epoch != epoch {
-        done.rebuild(core).await?;
-    }
-    done.superblocks = core.mend_superblocks().await?;
-    stripes.pool.end_job(JobKind::Scrub);
-    stripes.pool.set_scrubbed(core.env().clock.wall_seconds());
-    core.checkpoint().await?;
-    done.healed = stripes.counters().healed - healed_before;
+    done.run(core, gait).await?;
+    done.healed = core.stripes().counters().healed - healed_before;
     Ok(done)
 }
 
 impl Scrub {
+    /// From where the last one was to the end, or to where it is held.
+    async fn run(&mut self, core: &Arc<Core>, mut gait: Gait<'_>) -> Result<()> {
+        let stripes = core.stripes();
+        let mut epoch = self.rebuild(core).await?;
+        // All that is settled by now, also what was written a moment ago.
+        core.checkpoint().await?;
+        self.stopped = gait.is_stopped();
+        if self.stopped {
+            return Ok(());
+        }
+        let (mut job, segments) = plan(core);
+        self.resumed = job.done;
+        reach_if(self.resumed > 0, Mark::ScrubResumed);
+        let mut unsaved = 0;
+        for group in segments.chunks(AT_ONCE) {
+            if core.is_ending() {
+                return Ok(());
+            }
+            (self.stopped, self.paused) = (gait.is_stopped(), gait.is_paused());
+            if self.stopped || self.paused {
+                return core.checkpoint().await;
+            }
+            if stripes.pool.superblock().epoch != epoch {
+                epoch = self.rebuild(core).await?;
+            }
+            let scrubbing = group.iter().map(|(id, _)| stripes.scrub(*id));
+            for ((id, bytes), found) in group.iter().zip(join_all(scrubbing.collect()).await) {
+                // A segment that was freed meanwhile has nothing to verify.
+                if let Ok(found) = found {
+                    self.lost += losses(core, &found.at_risk).await?;
+                    self.reduced += found.indescribable;
+                }
+                self.read += bytes;
+                unsaved += bytes;
+                (job.done, job.next) = (job.done + bytes, SegmentId(id.0 + 1));
+            }
+            // Who stopped it meanwhile wants how far it is forgotten.
+            if !gait.is_stopped() {
+                stripes.pool.set_job(job);
+            }
+            if stripes.pool.has_suspects() {
+                core.evict().await?;
+            }
+            if unsaved >= CHECKPOINT_BYTES {
+                core.checkpoint().await?;
+                unsaved = 0;
+            }
+            while gait.rest(self.read, || stripes.pool.superblock().epoch != epoch).await {
+                epoch = self.rebuild(core).await?;
+            }
+        }
+        if stripes.pool.superblock().epoch != epoch {
+            self.rebuild(core).await?;
+        }
+        self.superblocks = core.mend_superblocks().await?;
+        stripes.pool.end_job(JobKind::Scrub);
+        stripes.pool.set_scrubbed(core.env().clock.wall_seconds());
+        core.checkpoint().await
+    }
+
     /// Rebuilds what is missing. Returns the epoch in which it was.
     async fn rebuild(&mut self, core: &Arc<Core>) -> Result<Epoch> {
         let epoch = core.stripes().pool.superblock().epoch;
@@ -117,15 +133,17 @@ impl Scrub {
     }
 }
 
-/// Forgets how far an interrupted scrub was: the next one begins anew. Pauses one that is under way, and waits for
-/// that.
+/// Forgets how far a scrub was that is under way or was interrupted: the next one begins anew. One that is under way, or
+/// waits for its turn, ends at its next look, which nobody waits for here. Lost redundancy is more urgent than what was
+/// asked for: a rebuild that it began goes on to its end.
 ///
 /// # Errors
 /// When it could not be made durable.
 pub async fn forget_scrub(core: &Arc<Core>) -> Result<()> {
-    core.hold(JobKind::Scrub, |reins| reins.paused = true);
-    let _maintenance = core.maintenance().await;
-    core.hold(JobKind::Scrub, |reins| reins.paused = false);
+    core.hold(JobKind::Scrub, |reins| {
+        reins.stops += 1;
+        reins.paused = false;
+    });
     core.stripes().pool.end_job(JobKind::Scrub);
     core.checkpoint().await
 }

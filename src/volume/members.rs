@@ -177,6 +177,7 @@ impl Array {
     }
 
     /// Ends a scrub for good, whether it is under way or was interrupted: the next one begins anew. Durable on return.
+    /// One that is under way ends within moments; a rebuild that it began goes on, and is not waited for here.
     ///
     /// # Errors
     /// [`Kind::Closed`], [`Kind::ReadOnly`], [`Kind::Io`].

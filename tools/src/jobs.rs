@@ -70,6 +70,7 @@ pub(crate) fn scrub(args: &cli::Scrub, caller: &Caller) -> Result<Report, Failur
         "lost": scrub.lost * BLOCK_U64,
         "reduced": scrub.reduced,
         "paused": scrub.paused,
+        "stopped": scrub.stopped,
         "seconds": start.elapsed().as_secs_f64(),
     });
     let mut text = format!("verified {} in {:.1} s", show_size(scrub.read), start.elapsed().as_secs_f64());
@@ -88,6 +89,9 @@ pub(crate) fn scrub(args: &cli::Scrub, caller: &Caller) -> Result<Report, Failur
     let mut missing = idle(&status);
     if scrub.paused {
         missing.push("it was paused: `paritas scrub` goes on with it".into());
+    }
+    if scrub.stopped {
+        missing.push("it was stopped: `paritas scrub` begins anew".into());
     }
     if scrub.reduced > 0 {
         missing

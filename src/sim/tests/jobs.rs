@@ -4,7 +4,9 @@ use super::scene::{Life, Scene};
 use crate::commit::Upkeep;
 use crate::format::superblock::{JobKind, MemberState};
 use crate::maintain::Pace;
+use crate::sim::Rot;
 use crate::types::{BLOCK_U64, Slot, VolumeId};
+use std::time::Duration;
 
 /// An array with a volume of so many blocks of write 1.
 fn filled(disks: usize, blocks: u64) -> (Scene, Life, VolumeId) {
@@ -19,6 +21,10 @@ fn filled(disks: usize, blocks: u64) -> (Scene, Life, VolumeId) {
 
 fn pause(life: &Life, kind: JobKind) {
     life.shard.core().hold(kind, |reins| reins.paused = true);
+}
+
+fn now(life: &Life) -> Duration {
+    life.shard.core().env().clock.monotonic()
 }
 
 fn is_whole(life: &Life) -> bool {
@@ -101,9 +107,102 @@ fn a_scrub_under_way_is_stopped_by_somebody_else() {
     life.step(30);
     life.run(async move |shard| shard.stop_scrub().await).expect("stopped");
     let stopped = life.wait(&scrub).expect("ended");
-    assert!(stopped.paused);
+    assert!(stopped.stopped && !stopped.paused, "{stopped:?}");
     assert!(life.shard.core().stripes().pool.job(JobKind::Scrub).is_none());
     assert!(!life.shard.core().reins(JobKind::Scrub).paused, "the next one may begin by itself");
+}
+
+#[test]
+fn who_stops_a_scrub_waits_neither_for_the_rebuild_that_it_began_nor_for_its_turn() {
+    for is_begun in [true, false] {
+        let (_scene, life, id) = filled(4, 1500);
+        life.run(async move |shard| shard.fail_member(Slot(1)).await).expect("out");
+        let limit = |limit| life.shard.core().hold(JobKind::Rebuild, |reins| reins.limit = limit);
+        limit(Some(BLOCK_U64));
+        let rebuild =
+            (!is_begun).then(|| life.start(async move |shard| shard.rebuild(Pace::default()).await));
+        let scrub = life.start(async move |shard| shard.scrub().await);
+        life.step(300);
+        let before = now(&life);
+        life.run(async move |shard| shard.stop_scrub().await).expect("stopped");
+        assert!(now(&life) - before < Duration::from_secs(1));
+        assert!(scrub.take().is_none() && !is_whole(&life), "the rebuild goes on");
+        limit(None);
+        if let Some(rebuild) = rebuild {
+            life.wait(&rebuild).expect("rebuilt");
+        }
+        let done = life.wait(&scrub).expect("ended");
+        assert!(done.stopped && done.read == 0 && (done.written > 0) == is_begun, "{done:?}");
+        assert!(is_whole(&life));
+        assert!(life.shard.core().stripes().pool.job(JobKind::Scrub).is_none());
+        let next = life.run(async move |shard| shard.scrub().await).expect("scrubbed");
+        assert!(next.read > 0 && next.resumed == 0 && !next.stopped, "{next:?}");
+        life.expect(id, 0, 1500, 1);
+    }
+}
+
+#[test]
+fn a_scrub_that_is_stopped_amid_a_group_leaves_nothing_to_go_on_with() {
+    for steps in (0..400).step_by(10) {
+        let (scene, life, _) = filled(3, 1500);
+        let scrub = life.start(async move |shard| shard.scrub().await);
+        life.step(steps);
+        life.run(async move |shard| shard.stop_scrub().await).expect("stopped");
+        life.wait(&scrub).expect("ended");
+        assert!(life.shard.core().stripes().pool.job(JobKind::Scrub).is_none());
+        life.power_loss();
+        let life = scene.open_for_upkeep();
+        assert!(life.shard.core().stripes().pool.job(JobKind::Scrub).is_none());
+    }
+}
+
+#[test]
+fn a_scrub_that_does_not_come_to_its_end_tells_what_it_healed() {
+    for closes in [false, true] {
+        let mut midway = 0;
+        for steps in (0..800).step_by(40) {
+            let (scene, life, id) = filled(3, 1500);
+            let (disk, block) = life.blocks(life.segment(id, 0))[1];
+            scene.disks[disk].rot(block..block + 1, Rot::Garbage);
+            let scrub = life.start(async move |shard| shard.scrub().await);
+            life.step(steps);
+            let closing = match closes {
+                true => Some(life.start(async move |shard| shard.close().await)),
+                false => {
+                    pause(&life, JobKind::Scrub);
+                    None
+                }
+            };
+            let Ok(done) = life.wait(&scrub) else { continue };
+            assert_eq!(done.healed, life.shard.core().stripes().counters().healed, "{done:?}");
+            if let Some(closing) = closing {
+                life.wait(&closing).expect("closed");
+            }
+            let is_at_its_end = life.shard.core().stripes().pool.superblock().scrubbed > 0;
+            midway += u32::from(done.healed > 0 && !is_at_its_end);
+        }
+        assert!(midway > 2, "{midway} when it closes: {closes}");
+    }
+}
+
+#[test]
+fn a_scrub_that_rests_rebuilds_at_once_what_a_member_takes_with_it() {
+    let (_scene, life, id) = filled(4, 1500);
+    // So that it rests for minutes behind the first segments.
+    let pace = Pace { bytes_per_second: Some(BLOCK_U64) };
+    let scrub = life.start(async move |shard| shard.scrub_paced(pace).await);
+    life.step(300);
+    assert!(scrub.take().is_none(), "it rests");
+    life.run(async move |shard| shard.fail_member(Slot(2)).await).expect("out");
+    let before = now(&life);
+    while !is_whole(&life) {
+        life.step(1);
+        assert!(now(&life) - before < Duration::from_secs(30), "it looks only after its rest");
+    }
+    life.run(async move |shard| shard.stop_scrub().await).expect("stopped");
+    let done = life.wait(&scrub).expect("ended");
+    assert!(done.stopped && done.written > 0 && done.reduced == 0, "{done:?}");
+    life.expect(id, 0, 1500, 1);
 }
 
 #[test]
@@ -129,7 +228,6 @@ fn a_scrub_rebuilds_what_a_member_takes_with_it_meanwhile() {
 #[test]
 fn a_job_keeps_to_its_limit_and_to_a_new_one_at_once() {
     let (mut scene, life, _) = filled(3, 1500);
-    let now = |life: &Life| life.shard.core().env().clock.monotonic();
     let limit = 64 * BLOCK_U64;
     let begun = now(&life);
     let pace = Pace { bytes_per_second: Some(limit) };

@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Write the manual pages
     Man(Man),
+    /// Print what --json prints, as JSON Schema: of all commands, or of one
+    Schema(Schema),
     /// Long runs on real files
     #[command(name = "__endure", hide = true)]
     Endure(Endure),
@@ -269,7 +271,7 @@ pub(crate) struct Scrub {
     pub(crate) array: Status,
     #[command(flatten)]
     pub(crate) job: Job,
-    /// End a scrub for good: the next one begins anew
+    /// End a scrub for good, at once: the next one begins anew. A rebuild that it began goes on
     #[arg(long, conflicts_with_all = ["limit", "pause", "no_wait"])]
     pub(crate) stop: bool,
 }
@@ -568,6 +570,13 @@ pub(crate) struct Sim {
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub(crate) struct Schema {
+    /// Such as status or volume create [default: all]
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Args)]

@@ -30,6 +30,7 @@ mod pieces;
 mod progress;
 mod rot;
 mod salvage;
+mod schema;
 mod serve;
 mod session;
 mod sim;
@@ -107,6 +108,7 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Sim(args) => sim::command(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Endure(args) => endure::run(&args),
         Command::Keep(args) => attach::keeper::run(&args),
     }

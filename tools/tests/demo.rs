@@ -16,5 +16,6 @@ fn the_story_is_told_to_the_end_and_nothing_stays() {
     assert!(output.status.success(), "{output:?}");
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one document");
     assert_eq!(told["steps"].as_array().expect("a list").len(), 14, "{told}");
+    common::schema::demand(&["demo", "--json"], &told.to_string());
     assert_eq!(std::fs::read_dir(&scratch).expect("a folder").count(), 0);
 }

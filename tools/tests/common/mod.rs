@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test program uses a part.
 
+pub(crate) mod schema;
 pub(crate) mod server;
 
 use serde_json::Value;
@@ -37,9 +38,14 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
 
 pub(crate) fn paritas<S: AsRef<OsStr>>(args: &[S]) -> Ended {
     let output = command(args).output().expect("the binary runs");
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words: Vec<String> = args.iter().map(|word| word.as_ref().to_string_lossy().into_owned()).collect();
+    if words.iter().any(|word| word == "--json") {
+        schema::demand(&words.iter().map(String::as_str).collect::<Vec<_>>(), &out);
+    }
     Ended {
         code: output.status.code().expect("no signal"),
-        out: String::from_utf8_lossy(&output.stdout).into(),
+        out,
         err: String::from_utf8_lossy(&output.stderr).into(),
     }
 }

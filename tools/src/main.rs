@@ -10,6 +10,7 @@ mod control;
 mod demo;
 mod endure;
 mod events;
+mod examples;
 mod export;
 mod files;
 mod held;
@@ -40,7 +41,7 @@ mod watch;
 
 use caller::Caller;
 use clap::error::ErrorKind;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command};
 use outcome::{Failure, Report};
 use serde_json::json;
@@ -57,7 +58,10 @@ fn main() -> ExitCode {
     // A write beyond a limit of the process kills it, unless somebody listens; then it fails, as that of any member
     // that is full. A system that does not let us listen may kill us.
     let _deaf = signal_hook::flag::register(SIGXFSZ, Arc::default()).is_err();
-    let answer = match Cli::try_parse_from(words) {
+    let parsed = examples::with_examples(Cli::command())
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let answer = match parsed {
         Ok(cli) => control::find(&cli.command).and_then(|owner| match owner {
             Some(owner) => owner.run(),
             None => run(cli.command, cli.json, &Caller::Here),

@@ -2,6 +2,7 @@
 //! command line's own description.
 
 use crate::cli::{Cli, Completions, Man};
+use crate::examples::with_examples;
 use crate::outcome::{Failure, Report};
 use clap::{Command, CommandFactory};
 use serde_json::json;
@@ -30,7 +31,7 @@ fn visible() -> Command {
 pub(crate) fn man(args: &Man) -> Result<Report, Failure> {
     let failed = |error: io::Error| Failure::io(format!("{}: {error}", args.folder.display()));
     std::fs::create_dir_all(&args.folder).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), &args.folder).map_err(failed)?;
+    clap_mangen::generate_to(with_examples(Cli::command()), &args.folder).map_err(failed)?;
     let entries = std::fs::read_dir(&args.folder).map_err(failed)?;
     let mut pages: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

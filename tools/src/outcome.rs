@@ -25,6 +25,17 @@ pub(crate) enum Exit {
     Io = 74,
 }
 
+/// The same for people.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+   0  done; of status and watch: the array is healthy
+   1  done, but redundancy is reduced
+   2  data is lost, or the array cannot be opened or written
+  64  the command was used wrongly
+  65  refused: busy, holds something else, no space, no such volume, or the answer to a question was not yes
+  70  this program has a defect
+  74  an I/O error";
+
 impl Exit {
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(self as u8)
@@ -201,4 +212,17 @@ pub(crate) fn report_panics(json: bool) {
         }
         std::process::exit(Exit::Bug as i32);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_code_is_explained() {
+        let codes = [Exit::Done, Exit::Reduced, Exit::Lost, Exit::Usage, Exit::Refused, Exit::Bug, Exit::Io];
+        let lines = EXIT_CODES.lines().skip(1);
+        let explained: Vec<&str> = lines.filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(explained, codes.map(|code| (code as i32).to_string()));
+    }
 }

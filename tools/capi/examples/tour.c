@@ -1,9 +1,10 @@
 /*
- * A tour of libparitas: opens an array, writes and reads one of its volumes by calls that block, then by many requests
- * at a time in a loop of events.
+ * A tour of libparitas: opens an array or makes one, writes and reads one of its volumes by calls that block, then by
+ * many requests at a time in a loop of events.
  *
  *     cc tour.c $(pkg-config --cflags --libs libparitas) -o tour
  *     ./tour ARRAY VOLUME                 both made before: paritas mkfs, paritas volume create
+ *     ./tour VOLUME MEMBER MEMBER...      makes both, of files of 64 MiB that do not exist yet, or are blank
  */
 
 #include <paritas.h>
@@ -105,21 +106,35 @@ static void many_at_a_time(paritas_volume *volume)
     paritas_queue_free(queue);
 }
 
+/* An array of files, as the defaults have it: two are a mirror. */
+static paritas_array *make(const char *volume, size_t count, char **members)
+{
+    paritas_array *array;
+    paritas_create_options options = {.size = 64 << 20};
+    check(paritas_create((const char *const *)members, count, &options, &array), "making an array");
+    check(paritas_volume_create(array, volume, 1 << 20, NULL, NULL), "making a volume");
+    return array;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: tour ARRAY VOLUME\n");
+    if (argc < 3) {
+        fprintf(stderr, "usage: tour ARRAY VOLUME, or tour VOLUME MEMBER MEMBER...\n");
         return 2;
     }
     paritas_array *array;
     paritas_volume *volume;
     paritas_status status;
     uint64_t size;
-    check(paritas_open(argv[1], NULL, &array), argv[1]);
+    const char *name = argc == 3 ? argv[2] : argv[1];
+    if (argc == 3)
+        check(paritas_open(argv[1], NULL, &array), argv[1]);
+    else
+        array = make(name, (size_t)argc - 2, argv + 2);
     check(paritas_array_status(array, &status), "asking how it is");
     printf("%s: %u of %u members in use\n", argv[1], (unsigned)status.members_in_use, (unsigned)status.members);
     check(paritas_array_volumes(array, show, NULL), "listing the volumes");
-    check(paritas_volume_open(array, argv[2], &volume), argv[2]);
+    check(paritas_volume_open(array, name, &volume), name);
     check(paritas_volume_size(volume, &size), "asking for the size");
 
     char greeting[512] = "written from C", back[512];

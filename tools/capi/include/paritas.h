@@ -1,8 +1,8 @@
 /*
  * libparitas: volumes of a redundant block storage engine.
  *
- * Arrays and volumes are made by the command `paritas` (mkfs, volume create); this library opens them and reads and
- * writes them, whether members are lost or not.
+ * This library makes arrays and volumes, as the command `paritas` does (mkfs, volume create), opens them, and reads
+ * and writes them, whether members are lost or not.
  *
  * Units. Offsets and lengths are bytes, multiples of 512; multiples of 4096 are faster: a block that is written in
  * part is read first, and keeps its other bytes. Buffers may lie anywhere. Text is UTF-8 and ends with a zero byte;
@@ -56,6 +56,11 @@
  * Heal what is met on the way, and do no more.
  */
 #define PARITAS_UPKEEP_NOTHING 2
+
+/**
+ * Overwrite members that hold something else.
+ */
+#define PARITAS_CREATE_FORCE 1
 
 /**
  * A write that is durable, with everything accepted before it, when it is done (force unit access).
@@ -264,6 +269,49 @@ typedef struct {
 } paritas_volume_info;
 
 /**
+ * How data is spread over members: so many columns of data, and so many of parity, as many of which may be lost. 4
+ * and 2 is 4+2, 1 and 1 a mirror, 1 and 2 a mirror of three, 4 and 0 a stripe of four. All zeros are the default.
+ */
+typedef struct {
+  /**
+   * Columns of data, 1 to 255.
+   */
+  uint32_t data;
+  /**
+   * Columns of parity; 255 columns at most are data and parity.
+   */
+  uint32_t parity;
+} paritas_scheme;
+
+/**
+ * What a new array is to be. All zeros are the defaults.
+ */
+typedef struct {
+  /**
+   * 0 or PARITAS_CREATE_FORCE.
+   */
+  uint32_t flags;
+  /**
+   * The scheme of volumes that name none, and what protects the metadata. The default is a mirror below five
+   * members, else two columns of parity beside at most eight of data.
+   */
+  paritas_scheme scheme;
+  /**
+   * Bytes of members that are files and do not exist yet or are blank, 64 MiB at least. 0: all members exist, and
+   * files and devices are used whole.
+   */
+  uint64_t size;
+  /**
+   * Bytes of a chunk, a power of two of 32 KiB to 128 MiB; 0 to choose by the members' sizes.
+   */
+  uint64_t chunk;
+  /**
+   * The array's name; null for that of the first member's directory.
+   */
+  const char *name;
+} paritas_create_options;
+
+/**
  * The end of a request.
  */
 typedef struct {
@@ -327,6 +375,43 @@ paritas_code paritas_array_status(const paritas_array *array, paritas_status *st
  */
 paritas_code paritas_array_volumes(const paritas_array *array, void (*each)(const paritas_volume_info *volume,
                                                                             void *user), void *user);
+
+/**
+ * Makes an array of `count` files and block devices, whose paths `members` lists, and opens it, with the upkeep
+ * PARITAS_UPKEEP_BACKGROUND. `options` may be null: then all members exist, and are used whole. Durable on return.
+ * What is refused has changed and created nothing, and `*array` is null then.
+ *
+ * A member that holds something else is PARITAS_REFUSED, unless the flag PARITAS_CREATE_FORCE lets it be overwritten:
+ * then what it held is lost. One that is named twice or smaller than 64 MiB is refused, too.
+ */
+paritas_code paritas_create(const char *const *members,
+                            size_t count,
+                            const paritas_create_options *options,
+                            paritas_array **array);
+
+/**
+ * Makes a volume of `size` bytes, a multiple of 4096, and opens it. It reads as zeros and takes no space. `scheme` may
+ * be null: then it has that of the array. Durable on return. `volume` may be null: then it is not opened; else
+ * `*volume` is null on failure. A name that is taken is PARITAS_EXISTS.
+ */
+paritas_code paritas_volume_create(const paritas_array *array,
+                                   const char *name,
+                                   uint64_t size,
+                                   const paritas_scheme *scheme,
+                                   paritas_volume **volume);
+
+/**
+ * Deletes a volume and everything on it. Durable on return. Its handles answer PARITAS_NOT_FOUND from here on, and
+ * are released as ever.
+ */
+paritas_code paritas_volume_delete(const paritas_array *array, const char *name);
+
+/**
+ * Gives a volume another size, a multiple of 4096. What is cut off is lost; what is added reads as zeros. Durable after
+ * a flush.
+ */
+paritas_code paritas_volume_resize(const paritas_volume *volume,
+                                   uint64_t size);
 
 /**
  * Opens the volume of that name. `*volume` is null on failure.

@@ -1,4 +1,4 @@
-//! libparitas: open arrays and their volumes for C, and for every language that speaks its ABI.
+//! libparitas: arrays and their volumes for C, and for every language that speaks its ABI.
 //!
 //! What a C program reads is the header, `include/paritas.h`, which a test makes of the comments here. In each
 //! exported function the arguments are looked at first (`memory.rs`), then the engine is called, inside of
@@ -16,6 +16,7 @@ pub mod options;
 pub mod array;
 pub mod listing;
 
+pub mod create;
 pub mod volume;
 
 pub mod queue;

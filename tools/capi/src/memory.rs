@@ -43,6 +43,24 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, what: &str) -> Result<&'a 
     Ok(unsafe { CStr::from_ptr(pointer) })
 }
 
+/// A list of such texts.
+///
+/// # Safety
+/// A pointer that is not null leads to so many pointers, and each of these that is not null to text that ends with a
+/// zero byte; all of it stays while `'a` lasts, and nobody changes it.
+pub(crate) unsafe fn texts<'a>(
+    pointer: *const *const c_char,
+    count: usize,
+    what: &str,
+) -> Result<Vec<&'a CStr>, Failure> {
+    check(pointer, what)?;
+    check_length(count.saturating_mul(size_of::<*const c_char>()))?;
+    // SAFETY: it is not null, aligned, and no longer than a slice may be; the caller says the rest.
+    let pointers = unsafe { std::slice::from_raw_parts(pointer, count) };
+    // SAFETY: the caller says so.
+    pointers.iter().map(|pointer| unsafe { text(*pointer, what) }).collect()
+}
+
 /// As many bytes as `length` says.
 ///
 /// # Safety

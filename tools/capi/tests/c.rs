@@ -123,6 +123,21 @@ fn tour(linking: Linking) {
     array.close().expect("closed");
 }
 
+/// What the example makes is there, also when a member is not.
+fn made(linking: Linking) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("array");
+    fs::create_dir(&place).expect("a folder");
+    let members = [place.join("m0"), place.join("m1")];
+    let said = run(compile("examples/tour.c", linking, folder.path()).arg("mail").args(&members));
+    assert!(said.contains("2 of 2 members in use\nvolume mail: 1048576 bytes, 1 more"), "{said}");
+    fs::remove_file(&members[1]).expect("lost");
+    let array = Array::open(&place, &OpenOptions::default()).expect("opened");
+    let read = array.volume("mail").expect("there").read((1 << 20) - 512, 512).expect("read");
+    assert!(read.starts_with(b"written from C\0"));
+    array.close().expect("closed");
+}
+
 fn checks(linking: Linking) {
     let folder = tempfile::tempdir().expect("a folder");
     let place = array(folder.path(), "v");
@@ -139,6 +154,12 @@ fn the_example_runs_with_the_shared_library() {
 #[test]
 fn the_example_runs_with_the_static_library() {
     tour(Linking::Static);
+}
+
+#[test]
+fn the_example_makes_arrays() {
+    made(Linking::Shared);
+    made(Linking::Static);
 }
 
 #[test]

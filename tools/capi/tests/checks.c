@@ -244,11 +244,130 @@ static void messages(paritas_volume *volume)
     DEMAND(strcmp(before, paritas_message()) == 0);
 }
 
+static void ignore(const paritas_volume_info *volume, void *user)
+{
+    (void)volume;
+    ++*(int *)user;
+}
+
+/* Arrays in a folder that has none yet. */
+static void making(const char *folder)
+{
+    char paths[4][512];
+    const char *members[4];
+    for (int i = 0; i < 4; i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/m%d", folder, i);
+        members[i] = paths[i];
+    }
+    paritas_create_options options = {.size = 64 << 20, .scheme = {2, 1}, .chunk = 1 << 20, .name = "made"};
+    paritas_array *array = (paritas_array *)block;
+
+    FAILS(PARITAS_INVALID, paritas_create(NULL, 3, &options, &array));
+    DEMAND(array == NULL);
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &options, NULL));
+    FAILS(PARITAS_INVALID, paritas_create(members, 0, &options, &array));
+    FAILS(PARITAS_INVALID, paritas_create(members, SIZE_MAX, &options, &array));
+    FAILS(PARITAS_INVALID, paritas_create((const char **)((char *)members + 1), 2, &options, &array));
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, (paritas_create_options *)(block + 1), &array));
+    const char *none[] = {paths[0], NULL};
+    FAILS(PARITAS_INVALID, paritas_create(none, 2, &options, &array));
+    /* Nothing is there, and nobody says how large it is to be. */
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, NULL, &array));
+    paritas_create_options bad = options;
+    bad.flags = 2;
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    bad = options;
+    bad.scheme = (paritas_scheme){0, 1};
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    bad.scheme = (paritas_scheme){256, 0};
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    bad.scheme = (paritas_scheme){200, 56};
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    bad.scheme = (paritas_scheme){3, 1};
+    FAILS(PARITAS_REFUSED, paritas_create(members, 3, &bad, &array));
+    bad = options;
+    bad.size = 1 << 20;
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    bad = options;
+    bad.chunk = 12345;
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    bad = options;
+    bad.name = "\xff";
+    FAILS(PARITAS_INVALID, paritas_create(members, 3, &bad, &array));
+    const char *twice[] = {paths[0], paths[0], paths[1]};
+    FAILS(PARITAS_REFUSED, paritas_create(twice, 3, &options, &array));
+    /* What was refused has made nothing. */
+    FILE *file = fopen(paths[0], "r");
+    DEMAND(file == NULL);
+
+    DONE(paritas_create(members, 3, &options, &array));
+    paritas_status status;
+    DONE(paritas_array_status(array, &status));
+    DEMAND(status.members == 3 && status.volumes == 0 && status.condition == PARITAS_CONDITION_HEALTHY);
+
+    paritas_volume *volume = (paritas_volume *)block;
+    FAILS(PARITAS_INVALID, paritas_volume_create(NULL, "a", 1 << 20, NULL, &volume));
+    DEMAND(volume == NULL);
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, NULL, 1 << 20, NULL, &volume));
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "\xff", 1 << 20, NULL, &volume));
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "a/b", 1 << 20, NULL, &volume));
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "a", 1000, NULL, &volume));
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "a", 0, NULL, &volume));
+    paritas_scheme scheme = {0, 2};
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "a", 1 << 20, &scheme, &volume));
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "a", 1 << 20, (paritas_scheme *)(block + 1), &volume));
+    FAILS(PARITAS_INVALID, paritas_volume_create(array, "a", 1 << 20, NULL, (paritas_volume **)(block + 1)));
+    scheme = (paritas_scheme){8, 2};
+    DEMAND(paritas_volume_create(array, "a", 1 << 20, &scheme, &volume) != PARITAS_OK && volume == NULL);
+
+    scheme = (paritas_scheme){1, 1};
+    DONE(paritas_volume_create(array, "a", 1 << 20, &scheme, &volume));
+    FAILS(PARITAS_EXISTS, paritas_volume_create(array, "a", 1 << 20, NULL, NULL));
+    DONE(paritas_volume_create(array, "b", 1 << 20, NULL, NULL));
+    int volumes = 0;
+    DONE(paritas_array_volumes(array, ignore, &volumes));
+    DEMAND(volumes == 2);
+    DONE(paritas_write(volume, (1 << 20) - BLOCK, memset(block, 3, BLOCK), BLOCK, 0));
+    DONE(paritas_volume_resize(volume, 2 << 20));
+    uint64_t size = 0;
+    DONE(paritas_volume_size(volume, &size));
+    DEMAND(size == 2 << 20);
+    DONE(paritas_read(volume, (1 << 20) - BLOCK, other, BLOCK));
+    DEMAND(is_filled(other, BLOCK, 3));
+    FAILS(PARITAS_INVALID, paritas_volume_resize(volume, 1));
+    FAILS(PARITAS_INVALID, paritas_volume_resize(NULL, BLOCK));
+    FAILS(PARITAS_INVALID, paritas_volume_delete(NULL, "a"));
+    FAILS(PARITAS_INVALID, paritas_volume_delete(array, NULL));
+    FAILS(PARITAS_NOT_FOUND, paritas_volume_delete(array, "c"));
+    DONE(paritas_volume_delete(array, "a"));
+    FAILS(PARITAS_NOT_FOUND, paritas_read(volume, 0, other, BLOCK));
+    paritas_volume_release(volume);
+    FAILS(PARITAS_NOT_FOUND, paritas_volume_open(array, "a", &volume));
+
+    /* It is in use; then it holds something, and only force overwrites it. */
+    paritas_array *second = NULL;
+    bad = options;
+    bad.flags = PARITAS_CREATE_FORCE;
+    FAILS(PARITAS_BUSY, paritas_create(members, 3, &bad, &second));
+    DONE(paritas_close(array));
+    paritas_options named = {.name = "made"};
+    DONE(paritas_open(folder, &named, &array));
+    DONE(paritas_volume_open(array, "b", &volume));
+    paritas_volume_release(volume);
+    DONE(paritas_close(array));
+    FAILS(PARITAS_REFUSED, paritas_create(members, 4, &options, &array));
+    DEMAND(array == NULL);
+    DONE(paritas_create(members, 3, &bad, &array));
+    FAILS(PARITAS_NOT_FOUND, paritas_volume_open(array, "b", &volume));
+    DONE(paritas_close(array));
+}
+
 int main(int argc, char **argv)
 {
     DEMAND(argc == 3);
     DEMAND(strlen(paritas_version()) >= 5 && strcmp(paritas_message(), "") == 0);
     opening(argv[1], argv[2]);
+    making(argv[2]);
 
     paritas_array *array;
     paritas_volume *volume = (paritas_volume *)block;

@@ -133,9 +133,9 @@ impl Scrub {
     }
 }
 
-/// Forgets how far a scrub was that is under way or was interrupted: the next one begins anew. One that is under way, or
-/// waits for its turn, ends at its next look, which nobody waits for here. Lost redundancy is more urgent than what was
-/// asked for: a rebuild that it began goes on to its end.
+/// Forgets how far a scrub was that is under way or was interrupted: the next one begins anew. One that is under way,
+/// or waits for its turn, ends at its next look, which nobody waits for here. Lost redundancy is more urgent than what
+/// was asked for: a rebuild that it began goes on to its end.
 ///
 /// # Errors
 /// When it could not be made durable.

@@ -1,5 +1,5 @@
-//! What `--json` prints is what `paritas schema` describes. Every command that any test runs with `--json` is held against
-//! it as well (`common/schema.rs`).
+//! What `--json` prints is what `paritas schema` describes. Every command that any test runs with `--json` is held
+//! against it as well (`common/schema.rs`).
 
 mod common;
 
@@ -9,6 +9,9 @@ use common::{Bench, MIB, expect, noise, paritas};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::BufRead;
+
+/// Makes a document wrong.
+type Change<'a> = &'a dyn Fn(&mut Value);
 
 /// Commands with commands of their own.
 const FAMILIES: [&str; 1] = ["volume"];
@@ -56,13 +59,13 @@ fn what_is_not_as_it_is_described_is_found() {
     let whole = expect(0, &["schema", "--json"]).json();
     let bench = Bench::new(2, "mirror");
     let good = expect(0, &["status", &bench.array(), "--json"]).json();
-    let wrong = |change: &dyn Fn(&mut Value)| {
+    let wrong = |change: Change<'_>| {
         let mut document = good.clone();
         change(&mut document);
         check(&whole, &whole["$defs"]["status"], &document)
     };
     assert_eq!(wrong(&|_| {}), Ok(()));
-    let changes: [(&dyn Fn(&mut Value), &str); 7] = [
+    let changes: [(Change<'_>, &str); 7] = [
         (&|status| status["state"] = "well".into(), "state: \"well\" is none of"),
         (&|status| status["members"][1]["slot"] = (-1).into(), "members: 1: slot: -1 is too small"),
         (&|status| status["members"][0]["size"] = 0.5.into(), "members: 0: size: 0.5 is no"),

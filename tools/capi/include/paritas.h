@@ -407,11 +407,10 @@ paritas_code paritas_volume_create(const paritas_array *array,
 paritas_code paritas_volume_delete(const paritas_array *array, const char *name);
 
 /**
- * Gives a volume another size, a multiple of 4096. What is cut off is lost; what is added reads as zeros. Durable after
- * a flush.
+ * Gives a volume another size, a multiple of 4096. What is cut off is lost; what is added reads as zeros. Durable
+ * after a flush.
  */
-paritas_code paritas_volume_resize(const paritas_volume *volume,
-                                   uint64_t size);
+paritas_code paritas_volume_resize(const paritas_volume *volume, uint64_t size);
 
 /**
  * Opens the volume of that name. `*volume` is null on failure.

@@ -178,8 +178,8 @@ pub unsafe extern "C" fn paritas_volume_delete(array: *const Array, name: *const
     })
 }
 
-/// Gives a volume another size, a multiple of 4096. What is cut off is lost; what is added reads as zeros. Durable after
-/// a flush.
+/// Gives a volume another size, a multiple of 4096. What is cut off is lost; what is added reads as zeros. Durable
+/// after a flush.
 ///
 /// # Safety
 /// As the header says of pointers.

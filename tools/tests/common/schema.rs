@@ -1,5 +1,5 @@
-//! Holds what commands print against the schema that they print: as much of JSON Schema as that uses, and stricter. What
-//! it does not name is wrong here, though programs must live with it.
+//! Holds what commands print against the schema that they print: as much of JSON Schema as that uses, and stricter.
+//! What it does not name is wrong here, though programs must live with it.
 
 use serde_json::{Deserializer, Value};
 

@@ -31,6 +31,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("rebuild", &["paritas rebuild array", "paritas rebuild array --limit 100M"]),
     ("scrub", &["paritas scrub array --limit 200M --no-wait", "paritas scrub array --stop"]),
     ("watch", &["paritas watch array"]),
+    ("events", &["paritas events array", "paritas events /dev/sdb --follow --count 0 --json"]),
     ("iostat", &["paritas iostat array 5", "paritas iostat array 1 --count 60 --json"]),
     ("clear", &["paritas clear array"]),
     (

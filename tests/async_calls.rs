@@ -34,6 +34,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 async fn expect(volume: &Volume, offset: u64, bytes: &[u8]) {
     let read = volume.read_async(offset, bytes.len()).await.expect("read");
     assert!(read == bytes, "at {offset}");
+    // Whoever wants parts gets the same, also of blocks that are read in part.
+    let len = bytes.len();
+    for (from, to) in [(0, len), (512, len), (0, len - 512), (512, len - 512), (512, 1024), (0, 0), (512, 512)] {
+        let parts = volume.read_parts_async(offset + from as u64, to - from).await.expect("read");
+        assert!(parts.concat() == bytes[from..to], "{from} to {to} at {offset}");
+    }
 }
 
 fn kind<T>(result: Result<T>) -> Option<Kind> {

@@ -46,6 +46,11 @@ impl Aligned {
         aligned
     }
 
+    /// The bytes, in place.
+    pub(super) fn into_inner(self) -> BytesMut {
+        self.bytes
+    }
+
     /// The bytes, in place and shared from here on.
     pub fn freeze(self) -> Bytes {
         let address = self.bytes.as_ptr().addr();

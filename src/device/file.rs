@@ -61,6 +61,17 @@ pub(super) enum Operation {
     Flush { answer: Answer<()> },
 }
 
+impl Operation {
+    /// How many it moves.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Operation::Read { len, .. } => *len,
+            Operation::Write { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
+            Operation::Flush { .. } => 0,
+        }
+    }
+}
+
 impl FileDevice {
     /// Opens what is at `path` as a device of the blocking kind; its length is fixed from here on.
     ///

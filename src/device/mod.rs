@@ -20,6 +20,7 @@ pub mod meter;
 pub mod open;
 mod place;
 pub mod ring;
+pub mod room;
 mod uring;
 
 pub use buffer::Aligned;
@@ -32,6 +33,7 @@ pub use meter::Meter;
 pub use open::{OpenMode, open};
 pub use place::place;
 pub use ring::Ring;
+pub use room::Room;
 pub use uring::Turner;
 
 use crate::types::{BLOCK, BLOCK_U64};

@@ -90,8 +90,9 @@ impl Ring {
         }
         queue.lanes += 1;
         let waits = begins_by_waiting(&file);
+        let is_memory = is_memory(&file);
         let place = Place { shared: self.shared.clone() };
-        Some(Arc::new(Lane { file, waits, load: Owned::default(), place }))
+        Some(Arc::new(Lane { file, waits, is_memory, load: Owned::default(), place }))
     }
 
     /// Waits until no member is open on the ring and no operation is under way, so that all claims are gone; an error
@@ -114,6 +115,13 @@ impl Ring {
 fn begins_by_waiting(file: &File) -> bool {
     const FUSE: rustix::fs::FsWord = 0x6573_5546;
     rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == FUSE)
+}
+
+/// A file system in memory: the kernel cannot begin its operations on the way, and would give each to a thread of its own,
+/// though there is nothing to wait for.
+fn is_memory(file: &File) -> bool {
+    const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == TMPFS)
 }
 
 impl Shared {
@@ -149,6 +157,8 @@ pub(super) struct Lane {
     pub(super) file: Arc<File>,
     /// The kernel may wait for the member before it has begun an operation: that is for a thread of its own.
     pub(super) waits: bool,
+    /// Where it lies in memory, what is small is done quicker than it is given to somebody else.
+    pub(super) is_memory: bool,
     load: Owned<Load>,
     /// Dropped after the file.
     place: Place,

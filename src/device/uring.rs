@@ -9,13 +9,15 @@
 //!   never overflows.
 //! - Only one thread submits, and it ends last ([`Reactor::finish`]): a request may be cancelled when the thread that
 //!   submitted it ends. One that is cancelled is made once more.
+//! - What is done at once, in a member that lies in memory, has neither a slot nor an entry; it is answered where all
+//!   others are, and the thread does not sleep before.
 //! - The thread sleeps in the kernel, and only while the kernel watches the bell's event.
 
 #![allow(unsafe_code)] // The kernel writes into memory behind the compiler's back; nothing safe can say so.
 
 use super::file::{Answer, Operation};
 use super::ring::{DEPTH, LANES_MAX, Lane, Shared};
-use super::{Aligned, DeviceError};
+use super::{DeviceError, Room};
 use crate::runtime::Reactor;
 use bytes::Bytes;
 use io_uring::types::{SubmitArgs, Timespec};
@@ -23,6 +25,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::forget;
 use std::os::fd::AsRawFd;
@@ -49,6 +52,9 @@ const PIECES_MAX: usize = 1024;
 /// for three such members, and as many as a machine with 64 processors has anyway.
 #[allow(clippy::cast_possible_truncation)] // A small constant.
 const WORKERS: u32 = 4 * DEPTH as u32;
+/// Bytes of an operation on a member in memory that this thread moves itself: more take longer to copy than another thread
+/// takes to wake.
+const AT_ONCE_MAX: usize = 32 << 10;
 /// How often in a row an operation may be put off before that is an error.
 const RETRIES_MAX: u32 = 1000;
 /// How long the thread rests when the kernel has no memory for a request.
@@ -65,6 +71,8 @@ pub struct Turner {
     backlog: VecDeque<usize>,
     /// Where the queue is emptied to.
     incoming: VecDeque<(Arc<Lane>, Operation)>,
+    /// What was done at once, with its result.
+    done: VecDeque<(Request, i32)>,
     /// Whether the kernel watches the bell.
     listening: bool,
     /// It refused to: nothing would end a sleep.
@@ -105,6 +113,7 @@ impl Turner {
             flight: InFlight::default(),
             backlog: VecDeque::new(),
             incoming: VecDeque::new(),
+            done: VecDeque::new(),
             listening: false,
             deaf: false,
             enabled,
@@ -116,7 +125,11 @@ impl Turner {
     fn take(&mut self, sleep: bool) {
         self.shared.take(&mut self.incoming, sleep);
         while let Some((lane, operation)) = self.incoming.pop_front() {
-            if let Some(operation) = lane.begin(operation) {
+            if lane.is_memory && operation.bytes() <= AT_ONCE_MAX {
+                let mut request = Request::new(operation);
+                let result = request.carry_out(&lane.file);
+                self.done.push_back((request, result));
+            } else if let Some(operation) = lane.begin(operation) {
                 self.begin(Slot::new(lane, Request::new(operation)));
             }
         }
@@ -187,6 +200,7 @@ impl Turner {
         loop {
             self.take(false);
             if self.flight.is_empty() {
+                self.complete();
                 return Ok(());
             }
             self.push(true);
@@ -211,7 +225,7 @@ impl Reactor for Turner {
         }
         self.take(sleep);
         self.push(sleep);
-        let entered = self.enter(sleep.then_some(None));
+        let entered = self.enter((sleep && self.done.is_empty()).then_some(None));
         if sleep {
             self.shared.get_up();
         }
@@ -219,6 +233,9 @@ impl Reactor for Turner {
     }
 
     fn complete(&mut self) {
+        while let Some((request, result)) = self.done.pop_front() {
+            request.finish(result);
+        }
         loop {
             // One at a time: should an answer panic, the others are still in the queue.
             let Some(entry) = self.ring.completion().next() else { return };
@@ -257,7 +274,7 @@ impl Drop for Turner {
 
 /// What the kernel is doing, and the memory that it does it with.
 enum Request {
-    Read { offset: u64, buffer: Aligned, answer: Answer<Bytes> },
+    Read { offset: u64, buffer: Room, answer: Answer<Bytes> },
     Write { offset: u64, pieces: Vec<Bytes>, slices: Box<[IoSlice<'static>]>, answer: Answer<usize> },
     Flush { answer: Answer<()> },
 }
@@ -266,7 +283,7 @@ impl Request {
     fn new(operation: Operation) -> Request {
         match operation {
             Operation::Read { offset, len, answer } => {
-                Request::Read { offset, buffer: Aligned::zeroed(len.min(TRANSFER_MAX)), answer }
+                Request::Read { offset, buffer: Room::new(len.min(TRANSFER_MAX)), answer }
             }
             Operation::Write { offset, pieces, answer } => {
                 let slices = pieces.iter().take(PIECES_MAX).map(|piece| {
@@ -277,6 +294,22 @@ impl Request {
                 Request::Write { offset, slices: slices.collect(), pieces, answer }
             }
             Operation::Flush { answer } => Request::Flush { answer },
+        }
+    }
+
+    /// Does it in this thread.
+    fn carry_out(&mut self, file: &File) -> i32 {
+        loop {
+            let moved = match self {
+                Request::Read { offset, buffer, .. } => rustix::io::pread(file, buffer.as_mut(), *offset),
+                Request::Write { offset, slices, .. } => rustix::io::pwritev(file, slices, *offset),
+                Request::Flush { .. } => rustix::fs::fdatasync(file).map(|()| 0),
+            };
+            match moved {
+                Ok(moved) => return i32::try_from(moved).expect("at most AT_ONCE_MAX"),
+                Err(Errno::INTR) => {}
+                Err(error) => return -error.raw_os_error(),
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! [`Shard::write`] and [`Shard::trim`] and knows nothing of this.
 
 use super::Shard;
+use super::read::joined;
 use crate::commit::{Editing, Step};
 use crate::device::{Frame, place};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::log::Buffered;
 use crate::runtime::join_all;
 use crate::types::{BLOCK, BLOCK_U64, Lba, Number, SECTOR_U64, VolumeId};
 use crate::zoo::{Bug, planted};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::ops::Range;
 
 /// Bytes of a call that are one step of the history.
@@ -123,11 +124,24 @@ impl Shard {
     /// # Errors
     /// As [`Shard::read`].
     pub async fn read_at(&self, id: VolumeId, offset: u64, len: u64) -> Result<Bytes> {
+        self.read_parts_at(id, offset, len).await.map(joined)
+    }
+
+    /// [`Shard::read_at`], block by block, as they lie in memory.
+    ///
+    /// # Errors
+    /// As [`Shard::read`].
+    pub async fn read_parts_at(&self, id: VolumeId, offset: u64, len: u64) -> Result<Vec<Bytes>> {
         let span = Span::new(offset, len)?;
-        let blocks = self.read(id, span.first(), span.blocks()).await?;
-        let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
-        let len = usize::try_from(len).expect("as many bytes were read");
-        Ok(blocks.slice(skip..skip + len))
+        let mut parts = self.read_parts(id, span.first(), span.blocks()).await?;
+        if let Some(last) = parts.last_mut() {
+            let behind = span.first().plus(span.blocks()).0 * BLOCK_U64 - span.end;
+            last.truncate(BLOCK - usize::try_from(behind).expect("less than a block"));
+        }
+        if let Some(first) = parts.first_mut() {
+            first.advance(usize::try_from(offset % BLOCK_U64).expect("less than a block"));
+        }
+        Ok(parts)
     }
 
     /// Writes at `offset`; it and the length, which is not 0, are multiples of 512. Returns the number of the

@@ -115,6 +115,19 @@ impl Volume {
         })
     }
 
+    /// [`Volume::read_async`], in parts that lie somewhere in memory, one behind the other the bytes of the range: nothing
+    /// is copied to put them together. For whoever passes them on, to a socket for example.
+    ///
+    /// # Errors
+    /// As [`Volume::read`].
+    pub async fn read_parts_async(&self, offset: u64, len: usize) -> Result<Vec<Bytes>> {
+        let id = self.id;
+        let started = self.start_counted(Operation::Read, len, async move |shard: Shard| {
+            shard.read_parts_at(id, offset, len as u64).await
+        });
+        settle(started.await)
+    }
+
     /// Writes at `offset`; it and the length are multiples of 512, better of 4096: a block that is written in
     /// part is read first. Not durable before a flush. Bytes that lie in memory as they will in their blocks
     /// (for whole blocks: at a multiple of 4096) are not copied.

@@ -17,6 +17,9 @@ const ATTEMPTS: usize = 8;
 /// Blocks that one call resolves at a time.
 const STEP: u64 = 1024;
 
+/// A block that nobody has written.
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
 /// What a block is, before its bytes are read.
 #[derive(Clone, Debug)]
 enum Source {
@@ -35,6 +38,16 @@ struct Fetched {
     lost: Vec<Wanted>,
 }
 
+/// Parts of one range as one: copied, unless it is one already.
+pub(super) fn joined(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    whole.freeze()
+}
+
 impl Shard {
     /// Reads whole blocks.
     ///
@@ -42,27 +55,25 @@ impl Shard {
     /// [`Kind::Invalid`] for a range outside the volume; [`Kind::DataLoss`], naming the first block that more
     /// damage has hit than the scheme tolerates; [`Kind::Corrupt`] when the map itself is damaged so.
     pub async fn read(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Bytes> {
-        let total = usize::try_from(blocks).map_err(|_| Error::invalid("a read longer than memory"))? * BLOCK;
+        self.read_parts(id, lba, blocks).await.map(joined)
+    }
+
+    /// Reads whole blocks, each as it lies in memory.
+    ///
+    /// # Errors
+    /// As [`Shard::read`].
+    pub async fn read_parts(&self, id: VolumeId, lba: Lba, blocks: u64) -> Result<Vec<Bytes>> {
+        let count = usize::try_from(blocks).map_err(|_| Error::invalid("a read longer than memory"))?;
         self.check(id, lba, blocks)?;
-        let mut out = BytesMut::with_capacity(total);
+        let mut parts = Vec::with_capacity(count);
         let mut done = 0;
         while done < blocks {
             let step = STEP.min(blocks - done);
-            let parts = self.read_blocks(id, lba.plus(done), step).await?;
-            if blocks == 1
-                && let [Some(bytes)] = parts.as_slice()
-            {
-                return Ok(bytes.clone());
-            }
-            for part in parts {
-                match part {
-                    Some(bytes) => out.extend_from_slice(&bytes),
-                    None => out.resize(out.len() + BLOCK, 0),
-                }
-            }
+            let found = self.read_blocks(id, lba.plus(done), step).await?;
+            parts.extend(found.into_iter().map(|block| block.unwrap_or(Bytes::from_static(&ZEROS))));
             done += step;
         }
-        Ok(out.freeze())
+        Ok(parts)
     }
 
     /// Reads whole blocks, zeros as `None`.

@@ -253,3 +253,52 @@ fn no_wake_from_another_thread_is_lost() {
         }
     });
 }
+
+#[test]
+fn a_member_in_memory_answers_what_is_small_at_once_and_as_any_other() {
+    let Some((ring, driver)) = started(PATIENCE) else { return };
+    let memory = rustix::fs::memfd_create("member", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let lane = ring.lane(Arc::new(memory.into())).expect("the first");
+    assert!(lane.is_memory);
+    let write = |lane: &Arc<Lane>, offset, pieces| {
+        let (answer, ticket) = ticket();
+        lane.submit(Operation::Write { offset, pieces, answer });
+        ticket.wait().expect("answered")
+    };
+    let get = |offset, len| {
+        let (answer, ticket) = ticket();
+        lane.submit(Operation::Read { offset, len, answer });
+        ticket.wait().expect("answered")
+    };
+    for blocks in [1, AT_ONCE_MAX / BLOCK, AT_ONCE_MAX / BLOCK + 1, 100] {
+        let pieces: Vec<Bytes> = (0..blocks).map(|fill| Bytes::from(vec![fill as u8; BLOCK])).collect();
+        assert_eq!(write(&lane, 0, pieces.clone()), Ok(blocks * BLOCK));
+        assert_eq!(get(0, blocks * BLOCK), Ok(Bytes::from(pieces.concat())));
+    }
+    assert_eq!(get(99 * BLOCK as u64, 2 * BLOCK).map(|bytes| bytes.len()), Ok(BLOCK), "no more is there");
+    let (answer, flushed) = ticket();
+    lane.submit(Operation::Flush { answer });
+    assert_eq!(flushed.wait(), Ok(Ok(())));
+    let to_read = ring.lane(Arc::new(File::open(path).expect("opened to read"))).expect("another");
+    for blocks in [1, 100] {
+        let refused = write(&to_read, 0, vec![Bytes::from(vec![1; blocks * BLOCK])]);
+        assert!(matches!(refused, Err(DeviceError::Io(_))), "{refused:?}");
+    }
+    drop(driver);
+}
+
+#[test]
+fn what_a_member_in_memory_is_asked_for_last_is_done_before_the_thread_ends() {
+    let Ok((ring, mut turner)) = Ring::new() else { return };
+    let memory = rustix::fs::memfd_create("member", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
+    let memory = Arc::new(File::from(memory));
+    let lane = ring.lane(memory.clone()).expect("the first");
+    let (answer, ticket) = ticket();
+    lane.submit(Operation::Write { offset: 0, pieces: vec![Bytes::from(vec![5; BLOCK])], answer });
+    drop(lane);
+    turner.finish();
+    assert_eq!(ticket.wait(), Ok(Ok(BLOCK)));
+    assert_eq!(memory.metadata().expect("there").len(), BLOCK as u64);
+    assert_eq!(Arc::strong_count(&memory), 1, "the claim is kept");
+}

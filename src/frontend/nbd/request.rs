@@ -28,22 +28,59 @@ pub struct Header {
 
 /// What is to be done. Ranges lie in the export and are aligned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)] // The fields are what their names say.
 pub enum Command {
-    /// Send so many bytes.
-    Read { offset: u64, length: usize },
+    /// Send bytes.
+    Read {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: usize,
+    },
     /// Store the payload.
-    Write { offset: u64, durable: bool },
+    Write {
+        /// Where its first byte goes.
+        offset: u64,
+        /// It is durable when it is answered.
+        durable: bool,
+    },
     /// Make durable what was answered.
     Flush,
     /// Forget a range.
-    Trim { offset: u64, length: u64, durable: bool },
+    Trim {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// It is durable when it is answered.
+        durable: bool,
+    },
     /// A range is about to be read.
-    Cache { offset: u64, length: u64 },
+    Cache {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
     /// Make a range read as zeros.
-    WriteZeroes { offset: u64, length: u64, durable: bool, stored: bool },
-    /// Tell what is allocated in a range that is not empty; the first extent alone when `one`.
-    BlockStatus { offset: u64, length: u64, one: bool },
+    WriteZeroes {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// It is durable when it is answered.
+        durable: bool,
+        /// The zeros must take space.
+        stored: bool,
+    },
+    /// Tell what is allocated in a range that is not empty.
+    BlockStatus {
+        /// The first byte.
+        offset: u64,
+        /// How many.
+        length: u64,
+        /// The first extent alone.
+        one: bool,
+    },
     /// End the connection when all else is answered.
     Disconnect,
 }

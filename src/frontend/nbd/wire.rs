@@ -42,93 +42,143 @@ pub const HOLE_ZERO: u32 = 3;
 
 /// Options of a client.
 pub mod option {
-    #![allow(missing_docs)] // The document has the words.
+    /// Serve this export, without an answer if there is none.
     pub const EXPORT_NAME: u32 = 1;
+    /// The client goes.
     pub const ABORT: u32 = 2;
+    /// Name all exports.
     pub const LIST: u32 = 3;
+    /// Go on encrypted.
     pub const STARTTLS: u32 = 5;
+    /// Tell about an export.
     pub const INFO: u32 = 6;
+    /// Serve this export, and tell about it.
     pub const GO: u32 = 7;
+    /// Replies may come in chunks.
     pub const STRUCTURED_REPLY: u32 = 8;
+    /// Name metadata contexts.
     pub const LIST_META_CONTEXT: u32 = 9;
+    /// Choose metadata contexts.
     pub const SET_META_CONTEXT: u32 = 10;
+    /// Lengths have 64 bits from here on.
     pub const EXTENDED_HEADERS: u32 = 11;
 }
 
 /// Types of replies to options.
 pub mod answer {
-    #![allow(missing_docs)] // The document has the words.
+    /// It is done; nothing more comes.
     pub const ACK: u32 = 1;
+    /// An export, as listed.
     pub const SERVER: u32 = 2;
+    /// A piece of what is told about an export.
     pub const INFO: u32 = 3;
+    /// A metadata context and its number.
     pub const META_CONTEXT: u32 = 4;
+    /// The option is not known.
     pub const ERR_UNSUP: u32 = (1 << 31) + 1;
+    /// The server does not want that.
     pub const ERR_POLICY: u32 = (1 << 31) + 2;
+    /// The option is malformed.
     pub const ERR_INVALID: u32 = (1 << 31) + 3;
+    /// Only once the connection is encrypted.
     pub const ERR_TLS_REQD: u32 = (1 << 31) + 5;
+    /// There is no such export.
     pub const ERR_UNKNOWN: u32 = (1 << 31) + 6;
+    /// The option is too long.
     pub const ERR_TOO_BIG: u32 = (1 << 31) + 9;
+    /// Only with extended headers.
     pub const ERR_EXT_HEADER_REQD: u32 = (1 << 31) + 10;
 }
 
 /// What the answer to an info request may be about.
 pub mod info {
-    #![allow(missing_docs)] // The document has the words.
+    /// Size and transmission flags.
     pub const EXPORT: u16 = 0;
+    /// The name that it goes by.
     pub const NAME: u16 = 1;
+    /// A text for people.
     pub const DESCRIPTION: u16 = 2;
+    /// The least, the preferred and the largest length of a request.
     pub const BLOCK_SIZE: u16 = 3;
 }
 
 /// Transmission flags.
 pub mod flag {
-    #![allow(missing_docs)] // The document has the words.
+    /// The other flags mean something.
     pub const HAS_FLAGS: u16 = 1 << 0;
+    /// Nobody may write.
     pub const READ_ONLY: u16 = 1 << 1;
+    /// There is a flush.
     pub const SEND_FLUSH: u16 = 1 << 2;
+    /// There is [`modifier::FUA`](super::modifier::FUA).
     pub const SEND_FUA: u16 = 1 << 3;
+    /// There is a trim.
     pub const SEND_TRIM: u16 = 1 << 5;
+    /// There is a write of zeros.
     pub const SEND_WRITE_ZEROES: u16 = 1 << 6;
+    /// There is [`modifier::DF`](super::modifier::DF).
     pub const SEND_DF: u16 = 1 << 7;
+    /// A flush answers for all connections.
     pub const CAN_MULTI_CONN: u16 = 1 << 8;
+    /// There is a request to prepare reads.
     pub const SEND_CACHE: u16 = 1 << 10;
+    /// There is [`modifier::FAST_ZERO`](super::modifier::FAST_ZERO).
     pub const SEND_FAST_ZERO: u16 = 1 << 11;
+    /// A request for block status may name the contexts that it is for.
     pub const BLOCK_STATUS_PAYLOAD: u16 = 1 << 12;
 }
 
 /// Types of requests.
 pub mod command {
-    #![allow(missing_docs)] // The document has the words.
+    /// Send bytes.
     pub const READ: u16 = 0;
+    /// Store the payload.
     pub const WRITE: u16 = 1;
+    /// The client goes.
     pub const DISC: u16 = 2;
+    /// Make durable what was answered.
     pub const FLUSH: u16 = 3;
+    /// Forget a range.
     pub const TRIM: u16 = 4;
+    /// A range is about to be read.
     pub const CACHE: u16 = 5;
+    /// Make a range read as zeros.
     pub const WRITE_ZEROES: u16 = 6;
+    /// Tell what is allocated.
     pub const BLOCK_STATUS: u16 = 7;
 }
 
 /// Flags of requests.
 pub mod modifier {
-    #![allow(missing_docs)] // The document has the words.
+    /// Durable when it is answered.
     pub const FUA: u16 = 1 << 0;
+    /// Zeros must take space.
     pub const NO_HOLE: u16 = 1 << 1;
+    /// One chunk of data, and no more.
     pub const DF: u16 = 1 << 2;
+    /// One extent, and no more.
     pub const REQ_ONE: u16 = 1 << 3;
+    /// Only if that is faster than to write zeros.
     pub const FAST_ZERO: u16 = 1 << 4;
+    /// The length of an extended header is that of a payload.
     pub const PAYLOAD_LEN: u16 = 1 << 5;
 }
 
 /// Types of chunks, and their flag.
 pub mod chunk {
-    #![allow(missing_docs)] // The document has the words.
+    /// The flag of the last one.
     pub const DONE: u16 = 1 << 0;
+    /// Nothing but the flag.
     pub const NONE: u16 = 0;
+    /// Bytes that were read, behind their offset.
     pub const OFFSET_DATA: u16 = 1;
+    /// Extents whose lengths have 32 bits.
     pub const BLOCK_STATUS: u16 = 5;
+    /// Extents whose lengths have 64 bits.
     pub const BLOCK_STATUS_EXT: u16 = 6;
+    /// It failed.
     pub const ERROR: u16 = (1 << 15) + 1;
+    /// It failed at a certain byte.
     pub const ERROR_OFFSET: u16 = (1 << 15) + 2;
 }
 

@@ -11,6 +11,7 @@ use super::Shared;
 use super::bell::Bell;
 use super::budget::Lease;
 use super::input::{Input, Payload};
+use super::line::{Doing, Line, Pending, State};
 use super::listen::Socket;
 use super::output::Output;
 use super::perform::{Failed, Outcome, perform};
@@ -21,10 +22,9 @@ use crate::frontend::nbd::request::{Command, Header, parse};
 use crate::frontend::nbd::wire::{PAYLOAD_MAX, Violation, command};
 use crate::volume::Volume;
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -65,13 +65,16 @@ fn late(what: &str) -> End {
 
 /// Serves a client until it goes.
 pub(super) fn serve(shared: &Arc<Shared>, socket: Socket, bell: Arc<Bell>) {
-    let who = socket.to_string();
-    let mut wire = Wire { stream: Stream::new(socket), bell, input: Input::new(), output: Output::default() };
-    let served = wire.negotiate(shared).and_then(|agreed| match agreed {
-        Some((agreed, volume)) => Session::new(shared, &mut wire, agreed, volume, &who).run(),
-        None => Ok(()),
-    });
-    wire.stream.finish();
+    let (who, socket) = (socket.to_string(), Arc::new(socket));
+    let stream = Stream::new(socket.clone());
+    let mut wire = Wire { socket, stream, bell, input: Input::new(), output: Output::default() };
+    let served = match wire.negotiate(shared) {
+        Ok(Some((agreed, volume))) => Session::new(shared, wire, agreed, volume, &who).serve(),
+        negotiated => {
+            wire.stream.finish();
+            negotiated.map(|_| ())
+        }
+    };
     if let Err(End::Failed(text)) = served {
         shared.complaints.tell(&format!("{who}: {text}"));
     }
@@ -84,7 +87,42 @@ struct Woken {
     gone: bool,
 }
 
+/// Sleeps until the client or somebody else has something to say, or until then.
+fn sleep(
+    socket: &Socket,
+    bell: &Bell,
+    reads: bool,
+    sends: bool,
+    until: Option<Instant>,
+) -> Result<Woken, End> {
+    let mut woken = Woken { readable: false, gone: false };
+    if !bell.lie_down() {
+        return Ok(woken);
+    }
+    let mut wanted = PollFlags::empty();
+    wanted.set(PollFlags::IN, reads);
+    wanted.set(PollFlags::OUT, sends);
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+    let left = left.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    let mut fds = [PollFd::new(socket, wanted), PollFd::new(bell, PollFlags::IN)];
+    let polled = poll(&mut fds, left.as_ref());
+    let found = fds[0].revents();
+    bell.wake_up(!fds[1].revents().is_empty());
+    match polled {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(End::Failed(format!("a connection cannot be waited for: {error}"))),
+    }
+    woken.gone = found.intersects(PollFlags::HUP | PollFlags::ERR);
+    woken.readable = found.contains(PollFlags::IN) || woken.gone;
+    Ok(woken)
+}
+
+/// A connection before requests come.
 struct Wire {
+    socket: Arc<Socket>,
     stream: Stream,
     bell: Arc<Bell>,
     input: Input,
@@ -92,32 +130,9 @@ struct Wire {
 }
 
 impl Wire {
-    /// Sleeps until the client or somebody else has something to say, or until then.
-    fn sleep(&self, reads: bool, until: Option<Instant>) -> Result<Woken, End> {
-        let mut woken = Woken { readable: false, gone: false };
-        if !self.bell.lie_down() {
-            return Ok(woken);
-        }
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, reads);
-        wanted.set(PollFlags::OUT, !self.output.is_empty() || self.stream.is_pushing());
-        let left =
-            until.map(|until| until.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-        let left = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        let mut fds = [PollFd::new(&self.stream, wanted), PollFd::new(&self.bell, PollFlags::IN)];
-        let polled = poll(&mut fds, left.as_ref());
-        let found = fds[0].revents();
-        self.bell.wake_up(!fds[1].revents().is_empty());
-        match polled {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(End::Failed(format!("a connection cannot be waited for: {error}"))),
-        }
-        woken.gone = found.intersects(PollFlags::HUP | PollFlags::ERR);
-        woken.readable = found.contains(PollFlags::IN) || woken.gone;
-        Ok(woken)
+    fn sleep(&self, reads: bool, until: Instant) -> Result<Woken, End> {
+        let sends = !self.output.is_empty() || self.stream.is_pushing();
+        sleep(&self.socket, &self.bell, reads, sends, Some(until))
     }
 
     /// Sends everything, and waits for it.
@@ -128,7 +143,7 @@ impl Wire {
             if self.output.is_empty() && !self.stream.is_pushing() {
                 return Ok(());
             }
-            let woken = self.sleep(false, Some(until))?;
+            let woken = self.sleep(false, until)?;
             if woken.gone {
                 return Err(End::Quiet);
             }
@@ -178,7 +193,7 @@ impl Wire {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
-            self.sleep(true, Some(until))?;
+            self.sleep(true, until)?;
             if shared.is_stopping() {
                 return Err(End::Quiet);
             }
@@ -187,15 +202,6 @@ impl Wire {
             }
         }
     }
-}
-
-type Doing = Pin<Box<dyn Future<Output = Result<Outcome, Failed>> + Send>>;
-
-/// A request that the engine has.
-struct Pending {
-    header: Header,
-    lease: Lease,
-    doing: Doing,
 }
 
 /// A request of which bytes are missing.
@@ -208,13 +214,14 @@ struct Receiving {
 /// The transmission phase.
 struct Session<'a> {
     shared: &'a Arc<Shared>,
-    wire: &'a mut Wire,
+    socket: Arc<Socket>,
+    bell: Arc<Bell>,
+    input: Input,
+    line: Arc<Line>,
     agreed: Agreed,
     volume: Volume,
     who: &'a str,
     waker: Waker,
-    pending: Vec<Pending>,
-    pending_bytes: u64,
     receiving: Option<Receiving>,
     /// The socket may have something.
     readable: bool,
@@ -233,24 +240,21 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(
-        shared: &'a Arc<Shared>,
-        wire: &'a mut Wire,
-        agreed: Agreed,
-        volume: Volume,
-        who: &'a str,
-    ) -> Session<'a> {
-        let waker = Waker::from(wire.bell.clone());
+    fn new(shared: &'a Arc<Shared>, wire: Wire, agreed: Agreed, volume: Volume, who: &'a str) -> Session<'a> {
+        let Wire { socket, stream, bell, input, output } = wire;
+        let line = Line::new(bell.clone(), stream, output, agreed.mode);
+        let waker = Waker::from(line.clone());
         let now = Instant::now();
         Session {
             shared,
-            wire,
+            socket,
+            bell,
+            input,
+            line,
             agreed,
             volume,
             who,
             waker,
-            pending: Vec::new(),
-            pending_bytes: 0,
             receiving: None,
             readable: true,
             is_closing: false,
@@ -263,23 +267,35 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn run(&mut self) -> Result<(), End> {
+    fn serve(mut self) -> Result<(), End> {
+        let line = self.line.clone();
+        let mut state = line.state.lock();
+        let served = self.run(&mut state);
+        state.stream.finish();
+        // They know the line, and the line knows them.
+        let left = std::mem::take(&mut state.pending);
+        drop(state);
+        drop(left);
+        served
+    }
+
+    fn run(&mut self, state: &mut MutexGuard<'_, State>) -> Result<(), End> {
         let limits = &self.shared.options.limits;
         let mut farewell = None;
         loop {
-            self.gather();
-            self.take_requests()?;
-            let waits = !self.wire.output.is_empty() || self.wire.stream.is_pushing();
-            let sent = self.send()?;
+            self.gather(state);
+            self.take_requests(state)?;
+            let waits = state.waits();
+            let sent = state.send()?;
             if sent || waits && self.is_sent {
                 self.went = Instant::now();
             }
-            self.is_sent = self.wire.output.is_empty() && !self.wire.stream.is_pushing();
+            self.is_sent = !state.waits();
             if self.shared.is_stopping() && farewell.is_none() {
                 self.is_closing = true;
                 farewell = Some(Instant::now() + limits.farewell);
             }
-            if self.is_closing && self.pending.is_empty() && self.is_sent {
+            if self.is_closing && state.pending.is_empty() && self.is_sent {
                 return Ok(());
             }
             if self.is_full {
@@ -289,7 +305,7 @@ impl<'a> Session<'a> {
                     continue;
                 }
             }
-            if !self.is_closing && !self.is_full && self.readable && self.read()? {
+            if !self.is_closing && !self.is_full && self.readable && self.read(&mut state.stream)? {
                 continue;
             }
             let reads = !self.is_closing && !self.is_full;
@@ -301,7 +317,12 @@ impl<'a> Session<'a> {
             let stuck = (!self.is_sent).then(|| (self.went + limits.stall, "it does not take its replies"));
             let leaves = farewell.map(|until| (until, "the server stops"));
             let next = [stalls, stuck, leaves].into_iter().flatten().min_by_key(|(until, _)| *until);
-            let woken = self.wire.sleep(reads, next.map(|(until, _)| until))?;
+            // What only waits for its next request does not care for a reply that goes out meanwhile.
+            state.is_quiet = reads && self.is_sent;
+            let (socket, bell, sends) = (&self.socket, &self.bell, !self.is_sent);
+            let until = next.map(|(until, _)| until);
+            let woken = MutexGuard::unlocked(state, || sleep(socket, bell, reads, sends, until))?;
+            state.is_quiet = false;
             self.readable |= woken.readable;
             if woken.gone && !reads {
                 return Err(End::Quiet);
@@ -316,32 +337,25 @@ impl<'a> Session<'a> {
     }
 
     /// Answers what the engine has done.
-    fn gather(&mut self) {
+    fn gather(&mut self, state: &mut State) {
         let mut index = 0;
-        while index < self.pending.len() {
+        while index < state.pending.len() {
             let mut context = Context::from_waker(&self.waker);
-            match self.pending[index].doing.as_mut().poll(&mut context) {
+            match state.pending[index].doing.as_mut().poll(&mut context) {
                 Poll::Pending => index += 1,
                 Poll::Ready(outcome) => {
-                    let Pending { header, lease, .. } = self.pending.swap_remove(index);
-                    self.pending_bytes -= lease.bytes;
-                    self.answer(&header, lease, outcome);
+                    let Pending { header, lease, .. } = state.take(index);
+                    self.answer(state, &header, lease, outcome);
                 }
             }
         }
     }
 
-    fn answer(&mut self, header: &Header, lease: Lease, outcome: Result<Outcome, Failed>) {
-        let (mode, output) = (self.agreed.mode, &mut self.wire.output);
+    fn answer(&mut self, state: &mut State, header: &Header, lease: Lease, outcome: Result<Outcome, Failed>) {
         match outcome {
-            Ok(Outcome::Done) => reply::done(output.tail(), mode, header),
-            Ok(Outcome::Data(bytes)) => {
-                reply::data(output.tail(), mode, header, bytes.len());
-                output.push(bytes, lease);
-            }
-            Ok(Outcome::Runs(runs)) => reply::status(output.tail(), mode, header, &runs),
+            Ok(outcome) => state.reply(header, lease, outcome),
             Err(Failed { error, text, at }) => {
-                reply::error(output.tail(), mode, header, error, &text, at);
+                reply::error(state.output.tail(), state.mode, header, error, &text, at);
                 if !self.has_complained {
                     self.has_complained = true;
                     let name = &self.agreed.export.name;
@@ -351,18 +365,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn send(&mut self) -> Result<bool, End> {
-        let sent = self.wire.output.send(&mut self.wire.stream)?;
-        self.wire.stream.push()?;
-        Ok(sent)
-    }
-
     /// Takes bytes from the socket; `false` when none are there.
-    fn read(&mut self) -> Result<bool, End> {
-        let stream = &mut self.wire.stream;
+    fn read(&mut self, stream: &mut Stream) -> Result<bool, End> {
         let read = match &mut self.receiving {
             Some(receiving) => receiving.payload.fill(stream),
-            None => self.wire.input.fill(stream),
+            None => self.input.fill(stream),
         };
         match read {
             Ok((0, _)) => {
@@ -385,31 +392,31 @@ impl<'a> Session<'a> {
     }
 
     /// Starts every request that has come as a whole and finds room.
-    fn take_requests(&mut self) -> Result<(), End> {
+    fn take_requests(&mut self, state: &mut State) -> Result<(), End> {
         self.is_full = false;
         while !self.is_closing {
             if let Some(receiving) = self.receiving.take_if(|receiving| receiving.payload.is_whole()) {
                 let Receiving { header, lease, payload } = receiving;
-                self.start(header, lease, payload.finish());
+                self.start(state, header, lease, payload.finish());
                 self.began = None;
             }
             if self.receiving.is_some() {
                 break;
             }
-            let Some((length, header)) = parse(self.agreed.mode, self.wire.input.bytes())? else {
-                let is_partial = !self.wire.input.bytes().is_empty();
+            let Some((length, header)) = parse(self.agreed.mode, self.input.bytes())? else {
+                let is_partial = !self.input.bytes().is_empty();
                 self.began = is_partial.then(|| self.began.unwrap_or_else(Instant::now));
                 break;
             };
-            let Some(lease) = self.lend(&header) else {
+            let Some(lease) = self.lend(state, &header) else {
                 self.is_full = true;
                 break;
             };
-            self.wire.input.consume(length);
-            let input = &mut self.wire.input;
+            self.input.consume(length);
+            let input = &mut self.input;
             match Payload::at_once(header.offset, header.payload, input) {
                 Some(payload) => {
-                    self.start(header, lease, payload);
+                    self.start(state, header, lease, payload);
                     self.began = None;
                 }
                 None => {
@@ -423,7 +430,7 @@ impl<'a> Session<'a> {
     }
 
     /// Room for a request.
-    fn lend(&self, header: &Header) -> Option<Lease> {
+    fn lend(&self, state: &State, header: &Header) -> Option<Lease> {
         let limits = &self.shared.options.limits;
         let bytes = match header.kind {
             command::READ => header.length.min(PAYLOAD_MAX.into()),
@@ -431,16 +438,16 @@ impl<'a> Session<'a> {
             _ => header.payload as u64,
         };
         let bytes = bytes.max(REQUEST_BYTES);
-        let held = self.pending_bytes + self.wire.output.leased();
-        let is_first = self.pending.is_empty() && self.wire.output.is_empty();
-        let has_room = self.pending.len() < limits.requests && held + bytes <= limits.connection_bytes;
-        if !is_first && !has_room || self.wire.output.plain() > HEADERS_MAX {
+        let held = state.pending_bytes + state.output.leased();
+        let is_first = state.pending.is_empty() && state.output.is_empty();
+        let has_room = state.pending.len() < limits.requests && held + bytes <= limits.connection_bytes;
+        if !is_first && !has_room || state.output.plain() > HEADERS_MAX {
             return None;
         }
-        self.shared.budget.lend(bytes, &self.wire.bell)
+        self.shared.budget.lend(bytes, &self.bell)
     }
 
-    fn start(&mut self, header: Header, lease: Lease, payload: Bytes) {
+    fn start(&mut self, state: &mut State, header: Header, lease: Lease, payload: Bytes) {
         let command = match header.command(&self.agreed, &payload) {
             Ok(Command::Disconnect) => {
                 self.is_closing = true;
@@ -448,21 +455,21 @@ impl<'a> Session<'a> {
             }
             // Nothing is written, so nothing is to be made durable.
             Ok(Command::Flush) if self.agreed.export.read_only => {
-                return reply::done(self.wire.output.tail(), self.agreed.mode, &header);
+                return reply::done(state.output.tail(), state.mode, &header);
             }
             Ok(command) => command,
             Err(refusal) => {
-                let (output, mode) = (self.wire.output.tail(), self.agreed.mode);
+                let (output, mode) = (state.output.tail(), state.mode);
                 return reply::error(output, mode, &header, refusal.error, refusal.text, None);
             }
         };
         let mut doing: Doing = Box::pin(perform(self.volume.clone(), command, payload));
         // The engine has it from the first poll on.
         match doing.as_mut().poll(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(outcome) => self.answer(&header, lease, outcome),
+            Poll::Ready(outcome) => self.answer(state, &header, lease, outcome),
             Poll::Pending => {
-                self.pending_bytes += lease.bytes;
-                self.pending.push(Pending { header, lease, doing });
+                state.pending_bytes += lease.bytes;
+                state.pending.push(Pending { header, lease, doing });
             }
         }
     }

@@ -2,7 +2,7 @@
 //! blocks from the start, so that the engine need not copy them.
 
 use super::stream::Stream;
-use crate::device::{Aligned, place};
+use crate::device::{Room, place};
 use crate::frontend::nbd::negotiate::OPTION_BYTES_MAX;
 use crate::types::BLOCK_U64;
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Input {
 
 /// Bytes of a request, placed by its offset.
 pub(super) struct Payload {
-    bytes: Aligned,
+    bytes: Room,
     skip: usize,
     filled: usize,
 }
@@ -70,7 +70,7 @@ impl Payload {
     /// Room for a payload, and what came of it already.
     pub(super) fn begin(offset: u64, length: usize, input: &mut Input) -> Payload {
         let skip = skip(offset);
-        let mut bytes = Aligned::zeroed(skip + length);
+        let mut bytes = Room::new(skip + length);
         let here = input.bytes().len().min(length);
         bytes.as_mut()[skip..skip + here].copy_from_slice(&input.bytes()[..here]);
         input.consume(here);

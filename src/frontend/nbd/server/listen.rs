@@ -1,6 +1,7 @@
 //! Addresses and the sockets on them.
 
 use crate::error::{Error, Kind, Result};
+use rustix::net::sockopt;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,6 +11,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// Bytes of replies that a socket of this machine takes before its client has taken any: a large reply goes with few
+/// wakes. The network's sockets find out themselves how much is good.
+const SEND_BYTES: usize = 1 << 20;
 
 /// Where a server listens: `unix:PATH` or `HOST:PORT`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -211,12 +216,16 @@ pub(super) enum Socket {
 impl Socket {
     fn prepare(&self) -> io::Result<()> {
         match self {
-            Socket::Unix(stream) => stream.set_nonblocking(true),
+            Socket::Unix(stream) => {
+                // The kernel gives what it may give.
+                sockopt::set_socket_send_buffer_size(stream, SEND_BYTES)?;
+                stream.set_nonblocking(true)
+            }
             Socket::Tcp(stream) => {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
                 // A client whose machine lost its power does not stay for ever.
-                Ok(rustix::net::sockopt::set_socket_keepalive(stream, true)?)
+                Ok(sockopt::set_socket_keepalive(stream, true)?)
             }
         }
     }
@@ -243,27 +252,27 @@ impl AsFd for Socket {
     }
 }
 
-impl io::Read for Socket {
+impl io::Read for &Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Socket::Unix(stream) => stream.read(buffer),
-            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => (&*stream).read(buffer),
+            Socket::Tcp(stream) => (&*stream).read(buffer),
         }
     }
 }
 
-impl io::Write for Socket {
+impl io::Write for &Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Socket::Unix(stream) => stream.write(bytes),
-            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => (&*stream).write(bytes),
+            Socket::Tcp(stream) => (&*stream).write(bytes),
         }
     }
 
     fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Socket::Unix(stream) => stream.write_vectored(parts),
-            Socket::Tcp(stream) => stream.write_vectored(parts),
+            Socket::Unix(stream) => (&*stream).write_vectored(parts),
+            Socket::Tcp(stream) => (&*stream).write_vectored(parts),
         }
     }
 

@@ -9,6 +9,7 @@ mod budget;
 mod connection;
 mod input;
 mod limits;
+mod line;
 mod listen;
 mod output;
 mod perform;

@@ -1,5 +1,5 @@
-//! Replies on their way out: what was read goes as it came from the engine, with its header before it, many replies
-//! with one call of the kernel.
+//! Replies on their way out: what was read goes as it came from the engine, block by block, with its header before it,
+//! many replies with one call of the kernel.
 
 use super::budget::Lease;
 use super::stream::Stream;
@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 
 /// Parts of one call of the kernel.
-const PARTS: usize = 128;
+const PARTS: usize = 520;
 
 struct Part {
     bytes: Bytes,
+    is_data: bool,
+    /// Of all the data of a reply, with the last part of it.
     lease: Option<Lease>,
 }
 
@@ -21,7 +23,7 @@ pub(super) struct Output {
     /// Behind all parts.
     tail: Vec<u8>,
     leased: u64,
-    /// Bytes of parts that nothing was lent for.
+    /// Bytes of parts that are no data, for which nothing was lent.
     plain: usize,
 }
 
@@ -32,17 +34,20 @@ impl Output {
     }
 
     /// Data goes behind the header that was written last.
-    pub(super) fn push(&mut self, bytes: Bytes, lease: Lease) {
+    pub(super) fn push(&mut self, data: Vec<Bytes>, lease: Lease) {
         self.leased += lease.bytes;
         self.close_tail();
-        self.parts.push_back(Part { bytes, lease: Some(lease) });
+        self.parts.extend(data.into_iter().map(|bytes| Part { bytes, is_data: true, lease: None }));
+        if let Some(last) = self.parts.back_mut() {
+            last.lease = Some(lease);
+        }
     }
 
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
             let bytes: Bytes = std::mem::take(&mut self.tail).into();
             self.plain += bytes.len();
-            self.parts.push_back(Part { bytes, lease: None });
+            self.parts.push_back(Part { bytes, is_data: false, lease: None });
         }
     }
 
@@ -85,7 +90,7 @@ impl Output {
             let here = taken.min(part.bytes.len());
             part.bytes.advance(here);
             taken -= here;
-            if part.lease.is_none() {
+            if !part.is_data {
                 self.plain -= here;
             }
             if !part.bytes.is_empty() {

@@ -21,7 +21,7 @@ pub(super) enum Outcome {
     /// It is done.
     Done,
     /// These bytes were read.
-    Data(Bytes),
+    Data(Vec<Bytes>),
     /// This is allocated.
     Runs(Vec<Run>),
 }
@@ -42,7 +42,7 @@ async fn carry_out(volume: &Volume, command: Command, payload: Bytes) -> Result<
     match command {
         Command::Read { length: 0, .. } | Command::Disconnect => {}
         Command::Read { offset, length } => {
-            return volume.read_async(offset, length).await.map(Outcome::Data);
+            return volume.read_parts_async(offset, length).await.map(Outcome::Data);
         }
         Command::Write { offset, durable: false } => volume.write_async(offset, payload).await?,
         Command::Write { offset, durable: true } => volume.write_durable_async(offset, payload).await?,

@@ -3,18 +3,18 @@
 use super::listen::Socket;
 use rustls::ServerConnection;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 /// Bytes that may wait to be encrypted and sent.
 const ENCRYPTED_MAX: usize = 256 << 10;
 
 pub(super) struct Stream {
-    socket: Socket,
+    socket: Arc<Socket>,
     tls: Option<Box<ServerConnection>>,
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket) -> Stream {
+    pub(super) fn new(socket: Arc<Socket>) -> Stream {
         Stream { socket, tls: None }
     }
 
@@ -34,19 +34,19 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::WouldBlock`] when none are there yet.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.socket.read(buffer) };
+        let Some(tls) = &mut self.tls else { return (&*self.socket).read(buffer) };
         loop {
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 outcome => return outcome,
             }
-            if tls.read_tls(&mut self.socket)? == 0 {
+            if tls.read_tls(&mut &*self.socket)? == 0 {
                 return Ok(0);
             }
             let taken = tls.process_new_packets();
             // Also what tells the client why it is refused.
-            push(tls, &mut self.socket)?;
+            push(tls, &self.socket)?;
             taken.map_err(io::Error::other)?;
         }
     }
@@ -56,16 +56,16 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::WouldBlock`] when none can be taken yet.
     pub(super) fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.socket.write_vectored(parts) };
-        push(tls, &mut self.socket)?;
+        let Some(tls) = &mut self.tls else { return (&*self.socket).write_vectored(parts) };
+        push(tls, &self.socket)?;
         let taken = tls.writer().write_vectored(parts)?;
-        push(tls, &mut self.socket)?;
+        push(tls, &self.socket)?;
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
     /// Sends what was taken, as far as the socket lets it go.
     pub(super) fn push(&mut self) -> io::Result<()> {
-        self.tls.as_mut().map_or(Ok(()), |tls| push(tls, &mut self.socket))
+        self.tls.as_mut().map_or(Ok(()), |tls| push(tls, &self.socket))
     }
 
     /// Whether something that was taken is still to be sent.
@@ -82,24 +82,18 @@ impl Stream {
     pub(super) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            let _told = push(tls, &mut self.socket).is_ok();
+            let _told = push(tls, &self.socket).is_ok();
         }
     }
 }
 
-fn push(tls: &mut ServerConnection, socket: &mut Socket) -> io::Result<()> {
+fn push(tls: &mut ServerConnection, mut socket: &Socket) -> io::Result<()> {
     while tls.wants_write() {
-        match tls.write_tls(socket) {
+        match tls.write_tls(&mut socket) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
     }
     Ok(())
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
 }

@@ -1,0 +1,123 @@
+//! Memory to read into, many blocks of it, used again: fresh memory costs more than the bytes that come into it, for the
+//! kernel has to find and to clear it page by page.
+//!
+//! Invariant: what is in a room is of no meaning before somebody wrote it there. Whoever makes it known says how much that
+//! is.
+
+use super::Aligned;
+use crate::types::BLOCK;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+/// Sizes of rooms: of 1 block, of 2, of 4 and so on.
+const SIZES: usize = 10;
+/// Bytes of rooms that nobody uses at most; beyond that they go back to the system.
+const FREE_MAX: usize = 32 << 20;
+
+/// Rooms that nobody uses.
+struct Pool {
+    free: [Vec<BytesMut>; SIZES],
+    bytes: usize,
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: [const { Vec::new() }; SIZES], bytes: 0 });
+
+/// At least so many bytes as were asked for, at a multiple of [`BLOCK`].
+pub struct Room {
+    bytes: BytesMut,
+    len: usize,
+}
+
+/// Which of the sizes it takes; `None` for those that are too large to be kept.
+fn class(len: usize) -> Option<usize> {
+    let class = usize::try_from(len.div_ceil(BLOCK).next_power_of_two().trailing_zeros()).ok()?;
+    (class < SIZES).then_some(class)
+}
+
+impl Room {
+    /// Room for `len` bytes, with whatever is in there.
+    pub fn new(len: usize) -> Room {
+        let Some(class) = class(len) else { return Room { bytes: Aligned::zeroed(len).into_inner(), len } };
+        let used = {
+            let mut pool = POOL.lock();
+            let used = pool.free[class].pop();
+            pool.bytes -= used.as_ref().map_or(0, BytesMut::len);
+            used
+        };
+        Room { bytes: used.unwrap_or_else(|| Aligned::zeroed(BLOCK << class).into_inner()), len }
+    }
+
+    /// The bytes, in place and shared from here on.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if let Some(class) = class(self.len) {
+            let mut pool = POOL.lock();
+            if pool.bytes + bytes.len() <= FREE_MAX {
+                pool.bytes += bytes.len();
+                pool.free[class].push(bytes);
+            }
+        }
+    }
+}
+
+impl AsMut<[u8]> for Room {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+}
+
+impl AsRef<[u8]> for Room {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_of_every_length_are_aligned_and_as_long_as_asked_for() {
+        for len in [0, 1, 512, 4096, 4097, 1 << 16, 1 << 20, (1 << 20) + 512, 1 << 21, (1 << 21) + 1, 5 << 20]
+        {
+            let mut room = Room::new(len);
+            assert_eq!((room.as_ref().len(), room.as_mut().len()), (len, len));
+            assert!(len == 0 || room.as_ref().as_ptr().addr().is_multiple_of(BLOCK));
+            room.as_mut().fill(7);
+            let bytes = room.freeze();
+            assert!(bytes.len() == len && bytes.iter().all(|byte| *byte == 7));
+        }
+    }
+
+    #[test]
+    fn rooms_in_use_are_apart_and_are_not_given_out_again() {
+        let all = |fill: u8| -> Vec<Bytes> {
+            let fill = |_| {
+                let mut room = Room::new(3 * BLOCK);
+                room.as_mut().fill(fill);
+                room.freeze()
+            };
+            (0..50).map(fill).collect()
+        };
+        let kept: Vec<Bytes> = all(1).iter().map(|bytes| bytes.slice(512..1024)).collect();
+        drop(all(2));
+        let again = all(3);
+        assert!(kept.iter().all(|bytes| bytes == &[1; 512][..]));
+        assert!(again.iter().all(|bytes| bytes.iter().all(|byte| *byte == 3)));
+    }
+
+    #[test]
+    fn no_more_is_kept_than_may_be() {
+        let rooms: Vec<Room> = (0..40).map(|_| Room::new(1 << 20)).collect();
+        drop(rooms);
+        let pool = POOL.lock();
+        let kept: usize = pool.free.iter().flatten().map(BytesMut::len).sum();
+        assert!(kept == pool.bytes && kept <= FREE_MAX && kept >= FREE_MAX / 2, "{kept}");
+    }
+}

@@ -36,7 +36,9 @@ async fn expect(volume: &Volume, offset: u64, bytes: &[u8]) {
     assert!(read == bytes, "at {offset}");
     // Whoever wants parts gets the same, also of blocks that are read in part.
     let len = bytes.len();
-    for (from, to) in [(0, len), (512, len), (0, len - 512), (512, len - 512), (512, 1024), (0, 0), (512, 512)] {
+    for (from, to) in
+        [(0, len), (512, len), (0, len - 512), (512, len - 512), (512, 1024), (0, 0), (512, 512)]
+    {
         let parts = volume.read_parts_async(offset + from as u64, to - from).await.expect("read");
         assert!(parts.concat() == bytes[from..to], "{from} to {to} at {offset}");
     }

@@ -109,7 +109,7 @@ class Engine:
     name, pid = "engine", None
 
     def __init__(self, array):
-        self.where = [f"--ioengine=external:{SCRATCH}/engine/engine.so", f"--array={array}", "--volume=v"]
+        self.where = [f"--ioengine=external:{os.environ['ENGINE']}/engine.so", f"--array={array}", "--volume=v"]
 
     def stop(self):
         pass

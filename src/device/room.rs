@@ -8,19 +8,21 @@ use super::Aligned;
 use crate::types::BLOCK;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 
-/// Sizes of rooms: of 1 block, of 2, of 4 and so on.
-const SIZES: usize = 10;
+/// Blocks of a room that is used again, at most.
+const BLOCKS_MAX: usize = 512;
 /// Bytes of rooms that nobody uses at most; beyond that they go back to the system.
 const FREE_MAX: usize = 32 << 20;
 
 /// Rooms that nobody uses.
 struct Pool {
-    free: [Vec<BytesMut>; SIZES],
+    /// By their size.
+    free: BTreeMap<usize, Vec<BytesMut>>,
     bytes: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: [const { Vec::new() }; SIZES], bytes: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), bytes: 0 });
 
 /// At least so many bytes as were asked for, at a multiple of [`BLOCK`].
 pub struct Room {
@@ -28,23 +30,25 @@ pub struct Room {
     len: usize,
 }
 
-/// Which of the sizes it takes; `None` for those that are too large to be kept.
-fn class(len: usize) -> Option<usize> {
-    let class = usize::try_from(len.div_ceil(BLOCK).next_power_of_two().trailing_zeros()).ok()?;
-    (class < SIZES).then_some(class)
+/// How large it is: there are few sizes, of which none is a quarter more than what it is taken for. `None` for what is
+/// too large to be used again.
+fn size(len: usize) -> Option<usize> {
+    let blocks = len.div_ceil(BLOCK).max(1);
+    let step = (blocks.next_power_of_two() / 8).max(1);
+    (blocks <= BLOCKS_MAX).then(|| blocks.next_multiple_of(step) * BLOCK)
 }
 
 impl Room {
     /// Room for `len` bytes, with whatever is in there.
     pub fn new(len: usize) -> Room {
-        let Some(class) = class(len) else { return Room { bytes: Aligned::zeroed(len).into_inner(), len } };
+        let Some(size) = size(len) else { return Room { bytes: Aligned::zeroed(len).into_inner(), len } };
         let used = {
             let mut pool = POOL.lock();
-            let used = pool.free[class].pop();
+            let used = pool.free.get_mut(&size).and_then(Vec::pop);
             pool.bytes -= used.as_ref().map_or(0, BytesMut::len);
             used
         };
-        Room { bytes: used.unwrap_or_else(|| Aligned::zeroed(BLOCK << class).into_inner()), len }
+        Room { bytes: used.unwrap_or_else(|| Aligned::zeroed(size).into_inner()), len }
     }
 
     /// The bytes, in place and shared from here on.
@@ -56,11 +60,11 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if let Some(class) = class(self.len) {
+        if let Some(size) = size(self.len) {
             let mut pool = POOL.lock();
             if pool.bytes + bytes.len() <= FREE_MAX {
                 pool.bytes += bytes.len();
-                pool.free[class].push(bytes);
+                pool.free.entry(size).or_default().push(bytes);
             }
         }
     }
@@ -92,6 +96,10 @@ mod tests {
             room.as_mut().fill(7);
             let bytes = room.freeze();
             assert!(bytes.len() == len && bytes.iter().all(|byte| *byte == 7));
+            assert!(
+                size(len)
+                    .is_none_or(|size| size >= len && size <= BLOCK.max(len / BLOCK * BLOCK * 5 / 4 + BLOCK))
+            );
         }
     }
 
@@ -117,7 +125,7 @@ mod tests {
         let rooms: Vec<Room> = (0..40).map(|_| Room::new(1 << 20)).collect();
         drop(rooms);
         let pool = POOL.lock();
-        let kept: usize = pool.free.iter().flatten().map(BytesMut::len).sum();
+        let kept: usize = pool.free.values().flatten().map(BytesMut::len).sum();
         assert!(kept == pool.bytes && kept <= FREE_MAX && kept >= FREE_MAX / 2, "{kept}");
     }
 }

@@ -7,7 +7,8 @@
 //! Invariants:
 //! - While the connection's thread is awake, it holds the lock; who wakes it tries to have the lock, and never waits.
 //! - Sending never waits for the client. Whatever is left to be done or said the bell is rung for.
-//! - What failed is for the connection's thread, which tells people, and what is encrypted, which takes long.
+//! - What takes long is for the connection's thread, as large replies and encryption do, and what failed, of which it
+//!   tells people.
 
 use super::bell::Bell;
 use super::budget::Lease;
@@ -23,6 +24,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+
+/// Bytes of a reply that the engine's thread sends: to copy more takes longer than to wake another thread.
+const AT_ONCE_MAX: usize = 64 << 10;
 
 pub(super) type Doing = Pin<Box<dyn Future<Output = Result<Outcome, Failed>> + Send>>;
 
@@ -66,13 +70,13 @@ impl Line {
         let waker = Waker::from(self.clone());
         match only.doing.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => true,
-            Poll::Ready(Ok(outcome)) => {
+            Poll::Ready(Ok(outcome)) if outcome.bytes() <= AT_ONCE_MAX => {
                 let Pending { header, lease, .. } = state.take(0);
                 state.reply(&header, lease, outcome);
                 state.send().is_ok() && state.output.is_empty()
             }
-            Poll::Ready(failed) => {
-                only.doing = Box::pin(ready(failed));
+            Poll::Ready(outcome) => {
+                only.doing = Box::pin(ready(outcome));
                 false
             }
         }
@@ -131,12 +135,19 @@ mod tests {
     use super::*;
     use crate::frontend::nbd::wire::{Errno, command};
     use bytes::Bytes;
+    use rustix::net::sockopt::set_socket_send_buffer_size;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
     /// A line whose thread sleeps, its bell, and the client.
     fn quiet() -> (Arc<Line>, Arc<Bell>, UnixStream) {
+        quiet_with(1 << 20)
+    }
+
+    /// The same, with a socket that takes so many bytes, or as few as there can be.
+    fn quiet_with(takes: usize) -> (Arc<Line>, Arc<Bell>, UnixStream) {
         let (own, client) = UnixStream::pair().expect("a pair");
+        set_socket_send_buffer_size(&own, takes).expect("set");
         own.set_nonblocking(true).expect("set");
         client.set_nonblocking(true).expect("set");
         let bell = Bell::new().expect("an event");
@@ -156,6 +167,10 @@ mod tests {
 
     fn done() -> Doing {
         Box::pin(ready(Ok(Outcome::Data(vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")]))))
+    }
+
+    fn data(bytes: usize) -> Doing {
+        Box::pin(ready(Ok(Outcome::Data(vec![Bytes::from(vec![3; bytes])]))))
     }
 
     /// What the client got, and whether the bell was rung.
@@ -182,9 +197,14 @@ mod tests {
     fn whatever_is_more_than_that_is_left_to_the_thread() {
         let failed =
             || -> Doing { Box::pin(ready(Err(Failed { error: Errno::Io, text: "text".into(), at: None }))) };
-        for case in ["awake", "busy", "two", "waits", "failed", "not done"] {
+        for case in ["awake", "busy", "two", "waits", "failed", "large", "not done"] {
             let (line, bell, mut client) = quiet();
-            add(&line, &bell, 7, if case == "failed" { failed() } else { done() });
+            let doing = match case {
+                "failed" => failed(),
+                "large" => data(AT_ONCE_MAX + 1),
+                _ => done(),
+            };
+            add(&line, &bell, 7, doing);
             let mut held = None;
             match case {
                 "awake" => held = Some(line.state.lock()),
@@ -208,9 +228,8 @@ mod tests {
 
     #[test]
     fn a_reply_that_the_client_does_not_take_whole_is_left_to_the_thread() {
-        let (line, bell, mut client) = quiet();
-        let large = vec![Bytes::from(vec![3; 16 << 20])];
-        add(&line, &bell, 7, Box::pin(ready(Ok(Outcome::Data(large)))));
+        let (line, bell, mut client) = quiet_with(0);
+        add(&line, &bell, 7, data(AT_ONCE_MAX));
         let (got, rung) = after_a_wake(&line, &bell, &mut client);
         assert!(!got.is_empty() && rung && line.state.lock().waits());
     }

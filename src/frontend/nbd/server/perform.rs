@@ -26,6 +26,17 @@ pub(super) enum Outcome {
     Runs(Vec<Run>),
 }
 
+impl Outcome {
+    /// How many are to be sent, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Data(parts) => parts.iter().map(Bytes::len).sum(),
+            Outcome::Runs(runs) => runs.len() * size_of::<Run>(),
+        }
+    }
+}
+
 /// Why it was not done.
 pub(super) struct Failed {
     pub(super) error: Errno,

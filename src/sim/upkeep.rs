@@ -110,7 +110,7 @@ impl Run {
         }
         self.count(if paused { "job paused" } else { "job limited" }, 1);
         self.hub.tell(|| format!("operator holds {kind:?}: paused {paused}, limit {limit:?}"));
-        shard.core().hold(kind, |reins| *reins = Reins { paused, limit });
+        shard.core().hold(kind, |reins| *reins = Reins { paused, limit, ..*reins });
     }
 
     /// A blank disk.

@@ -117,8 +117,8 @@ fn begins_by_waiting(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == FUSE)
 }
 
-/// A file system in memory: the kernel cannot begin its operations on the way, and would give each to a thread of its own,
-/// though there is nothing to wait for.
+/// A file system in memory: the kernel cannot begin its operations on the way, and would give each to a thread of its
+/// own, though there is nothing to wait for.
 fn is_memory(file: &File) -> bool {
     const TMPFS: rustix::fs::FsWord = 0x0102_1994;
     rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == TMPFS)

@@ -1,8 +1,8 @@
-//! Memory to read into, many blocks of it, used again: fresh memory costs more than the bytes that come into it, for the
-//! kernel has to find and to clear it page by page.
+//! Memory to read into, many blocks of it, used again: fresh memory costs more than the bytes that come into it, for
+//! the kernel has to find and to clear it page by page.
 //!
-//! Invariant: what is in a room is of no meaning before somebody wrote it there. Whoever makes it known says how much that
-//! is.
+//! Invariant: what is in a room is of no meaning before somebody wrote it there. Whoever makes it known says how much
+//! that is.
 
 use super::Aligned;
 use crate::types::BLOCK;

@@ -52,8 +52,8 @@ const PIECES_MAX: usize = 1024;
 /// for three such members, and as many as a machine with 64 processors has anyway.
 #[allow(clippy::cast_possible_truncation)] // A small constant.
 const WORKERS: u32 = 4 * DEPTH as u32;
-/// Bytes of an operation on a member in memory that this thread moves itself: more take longer to copy than another thread
-/// takes to wake.
+/// Bytes of an operation on a member in memory that this thread moves itself: more take longer to copy than another
+/// thread takes to wake.
 const AT_ONCE_MAX: usize = 32 << 10;
 /// How often in a row an operation may be put off before that is an error.
 const RETRIES_MAX: u32 = 1000;

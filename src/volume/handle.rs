@@ -115,8 +115,8 @@ impl Volume {
         })
     }
 
-    /// [`Volume::read_async`], in parts that lie somewhere in memory, one behind the other the bytes of the range: nothing
-    /// is copied to put them together. For whoever passes them on, to a socket for example.
+    /// [`Volume::read_async`], in parts that lie somewhere in memory, one behind the other the bytes of the range:
+    /// nothing is copied to put them together. For whoever passes them on, to a socket for example.
     ///
     /// # Errors
     /// As [`Volume::read`].

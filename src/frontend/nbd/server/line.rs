@@ -1,8 +1,9 @@
 //! What a connection's thread shares with the engine's: requests in flight, and replies on their way out.
 //!
 //! A client that has one request in flight waits for two threads to wake, one after the other: that of the engine, and
-//! that of its connection, only to send what the engine has done. So the engine's thread sends it itself where there is
-//! nothing else to do or to say: the connection's thread sleeps, this is the only request, and nothing waits to be sent.
+//! that of its connection, only to send what the engine has done. So the engine's thread sends it itself where there
+//! is nothing else to do or to say: the connection's thread sleeps, this is the only request, and nothing waits to be
+//! sent.
 //!
 //! Invariants:
 //! - While the connection's thread is awake, it holds the lock; who wakes it tries to have the lock, and never waits.

@@ -126,6 +126,6 @@ mod tests {
         drop(rooms);
         let pool = POOL.lock();
         let kept: usize = pool.free.values().flatten().map(BytesMut::len).sum();
-        assert!(kept == pool.bytes && kept <= FREE_MAX && kept >= FREE_MAX / 2, "{kept}");
+        assert!(kept == pool.bytes && (FREE_MAX / 2..=FREE_MAX).contains(&kept), "{kept}");
     }
 }

@@ -272,7 +272,7 @@ fn a_member_in_memory_answers_what_is_small_at_once_and_as_any_other() {
         ticket.wait().expect("answered")
     };
     for blocks in [1, AT_ONCE_MAX / BLOCK, AT_ONCE_MAX / BLOCK + 1, 100] {
-        let pieces: Vec<Bytes> = (0..blocks).map(|fill| Bytes::from(vec![fill as u8; BLOCK])).collect();
+        let pieces: Vec<Bytes> = (1..=200).take(blocks).map(|fill| Bytes::from(vec![fill; BLOCK])).collect();
         assert_eq!(write(&lane, 0, pieces.clone()), Ok(blocks * BLOCK));
         assert_eq!(get(0, blocks * BLOCK), Ok(Bytes::from(pieces.concat())));
     }

@@ -8,7 +8,7 @@ use super::losses::losses;
 use super::rebuild::{Pace, rebuild_alone};
 use crate::commit::Core;
 use crate::error::Result;
-use crate::format::superblock::{Job, JobKind};
+use crate::format::superblock::{EventKind, Job, JobKind};
 use crate::limits::RING_SLOTS;
 use crate::runtime::join_all;
 use crate::types::{BLOCK_U64, Epoch, SegmentId};
@@ -56,14 +56,14 @@ pub async fn scrub(core: &Arc<Core>, pace: Pace) -> Result<Scrub> {
     let healed_before = core.stripes().counters().healed;
     let gait = Gait::new(core, JobKind::Scrub, pace.bytes_per_second, stops);
     let mut done = Scrub::default();
-    done.run(core, gait).await?;
+    done.run(core, gait, healed_before).await?;
     done.healed = core.stripes().counters().healed - healed_before;
     Ok(done)
 }
 
 impl Scrub {
-    /// From where the last one was to the end, or to where it is held.
-    async fn run(&mut self, core: &Arc<Core>, mut gait: Gait<'_>) -> Result<()> {
+    /// From where the last one was to the end, or to where it is held. `healed_before` blocks were healed by others.
+    async fn run(&mut self, core: &Arc<Core>, mut gait: Gait<'_>, healed_before: u64) -> Result<()> {
         let stripes = core.stripes();
         let mut epoch = self.rebuild(core).await?;
         // All that is settled by now, also what was written a moment ago.
@@ -119,6 +119,8 @@ impl Scrub {
         self.superblocks = core.mend_superblocks().await?;
         stripes.pool.end_job(JobKind::Scrub);
         stripes.pool.set_scrubbed(core.env().clock.wall_seconds());
+        let healed = stripes.counters().healed - healed_before;
+        stripes.pool.note(EventKind::Scrubbed, |event| event.amounting_to(healed));
         core.checkpoint().await
     }
 

@@ -1,8 +1,8 @@
 //! What happened to an array, as its superblock remembers it: members that were lost and came back, errors, rebuilds,
 //! volumes, damage; what somebody did and what befell it.
 //!
-//! An event is durable with the next commit; that of a change of the members with the change. The newest few hundred are
-//! kept. The same events go to `tracing` when they happen, under the names that [`EventKind::name`] has.
+//! An event is durable with the next commit; that of a change of the members with the change. The newest few hundred
+//! are kept. The same events go to `tracing` when they happen, under the names that [`EventKind::name`] has.
 
 use super::Shard;
 use super::array::Array;

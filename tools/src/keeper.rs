@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How often it looks whether a scrub is due.
 const LOOK: Duration = Duration::from_secs(600);
+/// How long it lets the array alone when somebody has stopped its scrub.
+const REST: Duration = Duration::from_secs(86_400);
 
 /// A thread that does so until it is dismissed.
 pub(crate) struct Keeper {
@@ -43,26 +45,31 @@ impl Keeper {
 
 fn keep(array: &Array, days: u16, limit: Limit, stopped: &Receiver<()>) {
     loop {
-        match scrub_when_due(array, days, limit) {
+        let rest = match scrub_when_due(array, days, limit) {
             Err(error) if error.kind() == paritas::error::Kind::Closed => return,
-            Err(error) => tracing::warn!("scrub: {error}"),
-            Ok(()) => {}
-        }
-        if stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+            Err(error) => {
+                tracing::warn!("scrub: {error}");
+                LOOK
+            }
+            Ok(true) => REST,
+            Ok(false) => LOOK,
+        };
+        if stopped.recv_timeout(rest) != Err(RecvTimeoutError::Timeout) {
             return;
         }
     }
 }
 
-fn scrub_when_due(array: &Array, days: u16, Limit(limit): Limit) -> Result<(), Error> {
+/// Returns whether somebody stopped the scrub.
+fn scrub_when_due(array: &Array, days: u16, Limit(limit): Limit) -> Result<bool, Error> {
     let status = array.status()?;
     let is_due = status.scrubbed.is_none_or(|day| today().saturating_sub(day) >= days);
     if !is_due || status.jobs.iter().any(|job| job.running) || array.is_paused(JobKind::Scrub)? {
-        return Ok(());
+        return Ok(false);
     }
     let done = array.scrub_paced(Pace { bytes_per_second: limit })?;
     if done.lost > 0 {
         tracing::error!("a scrub found data that is lost: see `paritas status`");
     }
-    Ok(())
+    Ok(done.stopped)
 }

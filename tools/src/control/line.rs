@@ -146,12 +146,13 @@ mod tests {
         let (line, mut ear, deaf) = pair();
         let text = "x".repeat(1000);
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let telling = scope.spawn(|| {
                 (0..10_000).for_each(|number| line.tell(&Word::Print(format!("{number} {text}"))));
                 line.tell(&Word::End);
             });
             // More than there is room for: it waits, and says so.
             while deaf.load(Ordering::SeqCst) == 0 {
+                assert!(!telling.is_finished(), "there was no room for all that");
                 thread::yield_now();
             }
             for number in 0..10_000 {
@@ -170,6 +171,7 @@ mod tests {
         thread::scope(|scope| {
             let telling = scope.spawn(|| (0..10_000).for_each(|_| line.tell(&Word::Print("x".repeat(1000)))));
             while deaf.load(Ordering::SeqCst) == 0 {
+                assert!(!telling.is_finished(), "there was no room for all that");
                 thread::yield_now();
             }
             drop(ear);

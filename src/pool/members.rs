@@ -2,14 +2,18 @@
 //!
 //! Invariants: only active members are written, only these, leaving and recognised ones are read; the epoch is
 //! raised, and durable on every member that stays, before an eviction counts; at least n-m members stay active,
-//! beyond that nobody is evicted.
+//! beyond that nobody is evicted. Who is in use because an opening found it, or not because it did not, is durably so
+//! only together with the checkpoint of that opening: before, nothing is written that anybody could miss, and whoever
+//! was away from the log behind the last checkpoint must not answer for its end.
 
 use super::chronicle::SILENT;
 use super::elect::{count, quorum};
 use super::rings::{answers, write_rings};
 use crate::device::{Device, DeviceError};
 use crate::error::{Error, Kind, Result};
-use crate::format::superblock::{Checkpoint, EventKind, MemberRecord, MemberState, PastEpoch, Superblock};
+use crate::format::superblock::{
+    Checkpoint, Event, EventKind, MemberRecord, MemberState, PastEpoch, Superblock,
+};
 use crate::limits::{HISTORY_MAX, PATH_BYTES_MAX};
 use crate::runtime::{Clock, Owned, join_all};
 use crate::types::{Epoch, Nonce, Scheme, Slot, Uuid};
@@ -54,6 +58,17 @@ pub(super) struct State {
     pub(super) hung: BTreeSet<Slot>,
     /// Members known by their chunks alone: out of use, and read where nothing else is left.
     pub(super) recognised: BTreeSet<Slot>,
+    /// Members whose state changed with this opening, until its checkpoint is durable.
+    changed: BTreeMap<Slot, Changed>,
+}
+
+/// A change that is not durable yet.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    /// The state before it, and since when it was that.
+    from: (MemberState, Epoch),
+    /// What is to be told of it, and when it happened.
+    event: (EventKind, u64),
 }
 
 /// The members in use.
@@ -74,6 +89,7 @@ impl Pool {
                 suspects: BTreeMap::new(),
                 hung: BTreeSet::new(),
                 recognised: BTreeSet::new(),
+                changed: BTreeMap::new(),
             }),
             clock,
         }
@@ -242,6 +258,7 @@ impl Pool {
                 let record = &mut state.superblock.members[usize::from(slot.0)];
                 record.state = MemberState::Out;
                 record.since = epoch;
+                state.changed.remove(&slot);
                 let cause = if state.hung.contains(&slot) { SILENT } else { fault as u64 };
                 state.note_member(EventKind::MemberLost, now, slot, cause);
             }
@@ -284,7 +301,8 @@ impl Pool {
     }
 
     /// Starts an opening: a new epoch with a new nonce, absent members out of use. With `take_back`, members
-    /// that were out of use and are there are in use again, except those known by their chunks alone.
+    /// that were out of use and are there are in use again, except those known by their chunks alone. The states of
+    /// members are durable with the first checkpoint.
     pub fn begin(&self, epoch_seen: Epoch, commit_seen: u64, nonce: Nonce, take_back: bool) {
         let now = self.now();
         self.state.with(|state| {
@@ -293,7 +311,7 @@ impl Pool {
             state.superblock.epoch = state.superblock.epoch.max(Epoch(epoch_seen.0 + 1));
             state.superblock.nonce = nonce;
             let epoch = state.superblock.epoch;
-            let mut events = Vec::new();
+            let (mut changed, mut recognised_now) = (BTreeMap::new(), Vec::new());
             let members = state.superblock.members.iter_mut().zip(&state.devices);
             for (slot, (record, device)) in (0..=u8::MAX).map(Slot).zip(members) {
                 let recognised = state.recognised.contains(&slot);
@@ -305,19 +323,24 @@ impl Pool {
                 if state != record.state || recognised {
                     reach_if(state == MemberState::Active, Mark::MemberBack);
                     reach_if(record.state == MemberState::Active, Mark::MemberAbsent);
-                    events.push((
-                        slot,
-                        match state {
-                            _ if recognised => EventKind::MemberRecognised,
+                    if recognised {
+                        recognised_now.push(slot);
+                    } else {
+                        let from = (record.state, record.since);
+                        let kind = match state {
                             MemberState::Active => EventKind::MemberBack,
                             _ => EventKind::MemberAbsent,
-                        },
-                    ));
+                        };
+                        changed.insert(slot, Changed { from, event: (kind, now) });
+                    }
                     record.state = state;
                     record.since = epoch;
                 }
             }
-            events.into_iter().for_each(|(slot, kind)| state.note_member(kind, now, slot, 0));
+            state.changed = changed;
+            for slot in recognised_now {
+                state.note_member(EventKind::MemberRecognised, now, slot, 0);
+            }
         });
     }
 
@@ -333,13 +356,10 @@ impl Pool {
     /// [`Kind::Io`] when a member failed: it is a suspect now, and who owns the log must evict it before
     /// anything more is acknowledged.
     pub async fn publish(&self, checkpoint: Option<Checkpoint>) -> Result<()> {
+        let is_checkpoint = checkpoint.is_some();
         let (superblock, devices) = self.state.with(|state| {
             state.superblock.commit += 1;
-            let mut superblock = state.superblock.clone();
-            if let Some(checkpoint) = checkpoint {
-                superblock.checkpoint = checkpoint;
-            }
-            (superblock, state.active())
+            (state.durable_with(checkpoint), state.active())
         });
         let writes = devices.iter().map(|(slot, device)| {
             let (slot, device) = (*slot, device.clone());
@@ -362,7 +382,12 @@ impl Pool {
             }
         }
         if complete.is_ok() {
-            self.state.with(|state| state.superblock.checkpoint = superblock.checkpoint);
+            self.state.with(|state| {
+                if is_checkpoint {
+                    state.note_changes();
+                }
+                state.superblock.checkpoint = superblock.checkpoint;
+            });
         }
         complete
     }
@@ -393,6 +418,30 @@ impl State {
     pub(super) fn active(&self) -> Vec<(Slot, Arc<dyn Device>)> {
         let slots = (0..=u8::MAX).map(Slot).take(self.devices.len());
         slots.filter_map(|slot| Some((slot, self.device(slot)?))).collect()
+    }
+
+    /// The superblock as it is written, with `checkpoint` if there is one.
+    fn durable_with(&self, checkpoint: Option<Checkpoint>) -> Superblock {
+        let mut superblock = self.superblock.clone();
+        for (slot, Changed { from, event: (kind, time) }) in &self.changed {
+            let record = &mut superblock.members[usize::from(slot.0)];
+            match checkpoint {
+                Some(_) => {
+                    let event = Event::new(*kind, *time).at(*slot, &record.path);
+                    superblock.note(event);
+                }
+                None => (record.state, record.since) = *from,
+            }
+        }
+        superblock.checkpoint = checkpoint.unwrap_or(superblock.checkpoint);
+        superblock
+    }
+
+    /// The changes of this opening are durable.
+    fn note_changes(&mut self) {
+        for (slot, Changed { event: (kind, time), .. }) in std::mem::take(&mut self.changed) {
+            self.note_member(kind, time, slot, 0);
+        }
     }
 
     pub(super) fn raise_epoch(&mut self) {

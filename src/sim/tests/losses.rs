@@ -1,6 +1,6 @@
 //! Writes that were durable and are lost: every flush says so until somebody acknowledges it.
 
-use super::scene::{Life, Scene};
+use super::scene::{Life, Scene, data};
 use crate::error::Kind;
 use crate::format::page::{Key, TreeId};
 use crate::map::Tree;
@@ -212,4 +212,48 @@ fn behind_a_clean_close_nothing_is_missing_whoever_is_away() {
     let (_scene, life, weak, strong) = without_the_end_of_the_log(true);
     assert_eq!(life.shard.damage(), []);
     assert_eq!((flush(&life, weak), flush(&life, strong)), (Ok(Number(1)), Ok(Number(1))));
+}
+
+// A member came back; an opening took it into use and died before its checkpoint; then the only other one was away. The
+// newest superblock said of the member that it was in use, and so it answered for the end of a log that it had missed.
+#[test]
+fn a_member_that_was_taken_back_by_an_opening_that_died_does_not_answer_for_what_it_missed() {
+    let (mut silent, mut refused) = (Vec::new(), 0);
+    for events in (0..).step_by(5) {
+        let scene = Scene::new((1, 1), 16, &[120; 2]);
+        let life = scene.open();
+        let id = life.volume("mail", 64);
+        life.write(id, 0, 8, 1);
+        life.flush(id);
+        life.checkpoint();
+        scene.disks[1].vanish();
+        life.write(id, 0, 8, 2);
+        life.flush(id);
+        life.power_loss();
+        scene.disks[1].come_back();
+        let before = scene.epoch_on(1);
+        let was_open = scene.fail_opening(events);
+        if scene.epoch_on(1) == before {
+            // It knows nothing of an epoch without it, and alone it cannot find out.
+            continue;
+        }
+        scene.disks[0].vanish();
+        let alone = scene.try_open(false);
+        if let Ok(life) = &alone {
+            let read = life.run(async move |shard| shard.read(id, Lba(0), 8).await);
+            let is_there = read.is_ok_and(|bytes| bytes == data(0, 8, 2));
+            if !is_there && flush(life, id).is_ok() && life.shard.damage().is_empty() {
+                silent.push(events);
+            }
+        } else {
+            refused += 1;
+            scene.disks[0].come_back();
+            scene.open().expect(id, 0, 8, 2);
+        }
+        if was_open {
+            break;
+        }
+    }
+    assert!(silent.is_empty(), "a durable write is gone, and nobody says so: after {silent:?} events");
+    assert!(refused > 2, "{refused}");
 }

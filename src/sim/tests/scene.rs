@@ -5,11 +5,11 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::format::superblock::ChunkAddress;
 use crate::limits::RING_BYTES;
-use crate::pool::{Candidate, Election};
+use crate::pool::{Candidate, Election, read_rings};
 use crate::runtime::{Executor, Order, Owned};
 use crate::sim::model::content;
 use crate::sim::{Rot, SimDisk, SimHub};
-use crate::types::{BLOCK, BLOCK_U64, Lba, Scheme, SegmentId, Uuid, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Epoch, Lba, Scheme, SegmentId, Uuid, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
 use std::future::Future;
@@ -144,6 +144,15 @@ impl Scene {
         let ring = RING_BYTES / BLOCK_U64;
         self.disks[disk].rot(0..ring, Rot::Zero);
         self.disks[disk].rot(blocks - ring..blocks, Rot::Zero);
+    }
+
+    /// The newest epoch that a disk knows of.
+    pub(super) fn epoch_on(&self, disk: usize) -> Epoch {
+        let executor = Executor::new(Order::Fifo);
+        let disk = self.disks[disk].clone();
+        let read = start(&executor, async move { read_rings(&disk).await });
+        let found = finish(&self.hub, &executor, &read);
+        found.copies.iter().map(|copy| copy.epoch).max().unwrap_or_default()
     }
 
     /// Opens the array to work on its members, until so many things have happened; then the power fails. Returns

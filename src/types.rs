@@ -2,6 +2,7 @@
 //! named functions.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Bytes in a block: the unit of checksum, mapping and reconstruction.
 pub const BLOCK: usize = 4096;
@@ -83,6 +84,12 @@ impl Lba {
     /// The address `blocks` further on.
     pub fn plus(self, blocks: u64) -> Lba {
         Lba(self.0 + blocks)
+    }
+
+    /// Which of the `count` blocks from here on are among the `blocks` ones from `first` on, counted from here.
+    pub fn which(self, count: usize, first: Lba, blocks: u64) -> Range<usize> {
+        let until = |lba: u64| usize::try_from(lba.saturating_sub(self.0)).map_or(count, |at| at.min(count));
+        until(first.0)..until(first.0.saturating_add(blocks))
     }
 }
 
@@ -222,4 +229,21 @@ pub struct Identity {
     pub lba: Lba,
     /// For data: the number that wrote it. For pages: [`Number`] 0.
     pub birth: Number,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_to_the_blocks_that_are_asked_for() {
+        let which = |first, blocks| Lba(10).which(5, Lba(first), blocks);
+        assert_eq!(which(0, 100), 0..5);
+        assert_eq!(which(12, 1), 2..3);
+        assert_eq!(which(8, 3), 0..1);
+        assert_eq!(which(14, u64::MAX), 4..5);
+        for (first, blocks) in [(0, 10), (15, 1), (12, 0), (u64::MAX, 1)] {
+            assert!(which(first, blocks).is_empty(), "{first} {blocks}");
+        }
+    }
 }

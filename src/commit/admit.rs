@@ -5,12 +5,11 @@
 //! the map is asked, so that overwriting goes on for ever.
 
 use super::capacity::FILL_MAX;
-use super::core::Core;
+use super::core::{Core, Seen};
 use super::room::no_space;
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId};
 use crate::format::record::Change;
-use crate::log::Buffered;
 use crate::map::{Claim, Known, Tree};
 use crate::space::Purpose;
 use crate::types::{BLOCK, BLOCK_U64, Lba, Number, Scheme, VolumeId};
@@ -126,23 +125,19 @@ impl Core {
     async fn count_new(&self, scheme: Scheme, volume: VolumeId, lba: Lba, blocks: u64) -> Result<u64> {
         let mut ask: BTreeMap<Lba, Number> = BTreeMap::new();
         let mut new = 0;
-        for at in (0..blocks).map(|index| lba.plus(index)) {
-            match self.buffered(scheme, volume, at) {
-                Some(Buffered::Data(_)) => {}
-                Some(Buffered::Hole) => new += 1,
-                None => match self.catalog.with(|catalog| catalog.lookup(volume, at)) {
-                    Known::At(..) => {}
-                    Known::Hole => new += 1,
-                    Known::AskTree(hidden) => {
-                        ask.insert(at, hidden);
-                    }
-                },
+        let limit = usize::try_from(blocks).unwrap_or(usize::MAX);
+        for (index, seen) in (0..).zip(self.look(scheme, volume, lba, limit)) {
+            match seen {
+                Seen::Bytes(_) | Seen::Known(Known::At(..)) => {}
+                Seen::Known(Known::Hole) => new += 1,
+                Seen::Known(Known::AskTree(hidden)) => {
+                    ask.insert(lba.plus(index), hidden);
+                }
             }
         }
         let root = self.catalog.with(|catalog| catalog.root(volume));
         let tree = Tree::new(self, TreeId::Map(volume), root);
         let range = (Key(lba.0, 0), Key(lba.0 + blocks, 0));
-        let limit = usize::try_from(blocks).unwrap_or(usize::MAX);
         for (key, _) in tree.scan(range.0, range.1, limit).await?.entries {
             if ask.get(&Lba(key.0)).is_some_and(|hidden| key.1 >= hidden.0) {
                 ask.remove(&Lba(key.0));

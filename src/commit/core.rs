@@ -10,11 +10,12 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{Checkpoint, EventKind, JobKind};
 use crate::format::tables::DamageRecord;
 use crate::log::{Buffered, Log};
-use crate::map::{Catalog, PageCache, Volume};
+use crate::map::{Catalog, Known, PageCache, Volume};
 use crate::runtime::{Env, Owned, Signal};
 use crate::space::Reserves;
 use crate::stripe::Stripes;
 use crate::types::{Lba, Nonce, Number, Scheme, SegmentId, Sequence, VolumeId};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -41,6 +42,14 @@ impl Default for Config {
             deadline: Duration::from_secs(30),
         }
     }
+}
+
+/// What memory says of a block.
+pub(crate) enum Seen {
+    /// Its bytes, which wait in the write buffer.
+    Bytes(Bytes),
+    /// What the map says of it, as far as it is in memory.
+    Known(Known),
 }
 
 /// What the writer and the checkpoint are doing.
@@ -184,9 +193,17 @@ impl Core {
         }
     }
 
-    /// What the write buffer says of a block.
-    pub(crate) fn buffered(&self, scheme: Scheme, volume: VolumeId, lba: Lba) -> Option<Buffered> {
-        self.log.with(|log| log.get(scheme, volume, lba))
+    /// What memory says of consecutive blocks of a volume, the first of them at `lba`: the write buffer, else the map
+    /// as far as it is in memory.
+    pub(crate) fn look(&self, scheme: Scheme, volume: VolumeId, lba: Lba, blocks: usize) -> Vec<Seen> {
+        let known = self.catalog.with(|catalog| catalog.look(volume, lba, blocks));
+        let buffered = self.log.with(|log| log.look(scheme, volume, lba, blocks));
+        let seen = |(known, buffered)| match buffered {
+            Some(Buffered::Data(bytes)) => Seen::Bytes(bytes),
+            Some(Buffered::Hole) => Seen::Known(Known::Hole),
+            None => Seen::Known(known),
+        };
+        known.into_iter().zip(buffered).map(seen).collect()
     }
 
     /// The first block of a range that is in memory, written and not in the tree yet.

@@ -20,6 +20,7 @@ mod salvage;
 mod sink;
 mod writer;
 
+pub(crate) use self::core::Seen;
 pub use self::core::{Config, Core, Progress};
 pub(crate) use admit::{Step, check_range};
 pub(crate) use capacity::{FILL_MAX, blocks_per_segment};

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 
 /// Blocks of a room that is used again, at most.
 const BLOCKS_MAX: usize = 512;
-/// Bytes of rooms that nobody uses at most; beyond that they go back to the system.
-const FREE_MAX: usize = 32 << 20;
+/// Bytes of rooms that nobody uses at most, as many as a write buffer usually takes, which is filled and emptied by
+/// turns; beyond that they go back to the system.
+const FREE_MAX: usize = 128 << 20;
 
 /// Rooms that nobody uses.
 struct Pool {
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_may_be() {
-        let rooms: Vec<Room> = (0..40).map(|_| Room::new(1 << 20)).collect();
+        let rooms: Vec<Room> = (0..160).map(|_| Room::new(1 << 20)).collect();
         drop(rooms);
         let pool = POOL.lock();
         let kept: usize = pool.free.values().flatten().map(BytesMut::len).sum();

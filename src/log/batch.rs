@@ -73,18 +73,22 @@ impl Batch {
         self.claims.iter().map(|(volume, claim)| (*volume, *claim))
     }
 
-    /// What the batch says of a block.
-    pub fn get(&self, volume: VolumeId, lba: Lba) -> Option<Buffered> {
-        if let Some((_, block)) = self.blocks.get(&(volume, lba)) {
-            return Some(Buffered::Data(block.clone()));
-        }
-        let trimmed = self.changes.iter().any(|change| match change {
-            Change::Trim { volume: other, lba: first, blocks, .. } => {
-                *other == volume && lba >= *first && lba.0 - first.0 < *blocks
+    /// Enters what the batch says of consecutive blocks, the first of them at `lba`; leaves the others alone.
+    pub fn look(&self, volume: VolumeId, lba: Lba, seen: &mut [Option<Buffered>]) {
+        for change in &self.changes {
+            match change {
+                Change::Trim { volume: other, lba: first, blocks, .. } if *other == volume => {
+                    let trimmed = lba.which(seen.len(), *first, *blocks);
+                    seen[trimmed].fill(Some(Buffered::Hole));
+                }
+                Change::Trim { .. } | Change::Resize { .. } => {}
             }
-            Change::Resize { .. } => false,
-        });
-        trimmed.then_some(Buffered::Hole)
+        }
+        let range = (volume, lba)..(volume, lba.plus(seen.len() as u64));
+        for ((_, at), (_, block)) in self.blocks.range(range) {
+            let written = lba.which(seen.len(), *at, 1);
+            seen[written].fill(Some(Buffered::Data(block.clone())));
+        }
     }
 
     /// The first block that is written in a range of a volume.

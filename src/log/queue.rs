@@ -185,13 +185,17 @@ impl Log {
         sealed.contains(&true)
     }
 
-    /// What the buffer says of a block, the youngest batch first.
-    pub fn get(&self, scheme: Scheme, volume: VolumeId, lba: Lba) -> Option<Buffered> {
-        let stream = self.streams.get(&scheme)?;
-        let sealed = stream.queue.iter().rev().map(|queued| queued.batch.as_ref());
-        let mut states =
-            std::iter::once(&stream.open).chain(sealed).filter_map(|batch| batch.get(volume, lba));
-        if planted(Bug::OldestBuffered) { states.next_back() } else { states.next() }
+    /// What the buffer says of consecutive blocks, the first of them at `lba`: what the youngest batch says of each.
+    pub fn look(&self, scheme: Scheme, volume: VolumeId, lba: Lba, blocks: usize) -> Vec<Option<Buffered>> {
+        let mut seen = vec![None; blocks];
+        let Some(stream) = self.streams.get(&scheme) else { return seen };
+        let batches = stream.queue.iter().map(|queued| queued.batch.as_ref()).chain([&stream.open]);
+        if planted(Bug::OldestBuffered) {
+            batches.rev().for_each(|batch| batch.look(volume, lba, &mut seen));
+        } else {
+            batches.for_each(|batch| batch.look(volume, lba, &mut seen));
+        }
+        seen
     }
 
     /// The first block of a range that the buffer has bytes for.

@@ -5,7 +5,7 @@
 //! active overlay, then the frozen one, then the tombstones, then the tree, and all four at one moment.
 
 use super::damage::DamageList;
-use super::overlay::{LEAF_ENTRIES_USUAL, Overlay, covers};
+use super::overlay::{LEAF_ENTRIES_USUAL, Overlay, Update};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::Root;
 use crate::format::tables::{DamageRecord, Tombstone, VolumeRecord};
@@ -315,18 +315,31 @@ impl Catalog {
 
     /// What is known of a block, as of the newest durable number.
     pub fn lookup(&self, id: VolumeId, lba: Lba) -> Known {
-        let mut overlays = [&self.active, &self.frozen];
+        self.look(id, lba, 1)[0]
+    }
+
+    /// What is known of consecutive blocks, the first of them at `lba`.
+    pub fn look(&self, id: VolumeId, lba: Lba, blocks: usize) -> Vec<Known> {
+        let mut seen = vec![None; blocks];
+        let mut overlays = [&self.frozen, &self.active];
         if planted(Bug::FrozenFirst) {
             overlays.reverse();
         }
         for overlay in overlays {
-            if let Some(update) = overlay.get(id, lba) {
-                return update.pointer.map_or(Known::Hole, |pointer| Known::At(pointer, update.birth));
-            }
+            overlay.look(id, lba, &mut seen);
         }
-        let Some(volume) = self.volumes.get(&id) else { return Known::Hole };
-        let trimmed = volume.tombstones.iter().filter(|stone| covers(stone, lba)).map(|stone| stone.number);
-        Known::AskTree(trimmed.max().unwrap_or_default())
+        let mut hidden = vec![Number(0); blocks];
+        let volume = self.volumes.get(&id);
+        for stone in volume.iter().flat_map(|volume| &volume.tombstones) {
+            let trimmed = lba.which(blocks, stone.lba, stone.blocks);
+            hidden[trimmed].iter_mut().for_each(|number| *number = stone.number.max(*number));
+        }
+        let known = |(seen, hidden): (Option<Update>, Number)| match seen {
+            Some(Update { pointer: Some(pointer), birth }) => Known::At(pointer, birth),
+            None if volume.is_some() => Known::AskTree(hidden),
+            _ => Known::Hole,
+        };
+        seen.into_iter().zip(hidden).map(known).collect()
     }
 
     /// The first block of a range that the overlays have somewhere on the members.

@@ -66,13 +66,15 @@ impl Layer {
         self.has_holes
     }
 
-    fn get(&self, lba: Lba) -> Option<Update> {
-        if let Some(update) = self.entries.get(&lba) {
-            return Some(*update);
+    fn look(&self, lba: Lba, seen: &mut [Option<Update>]) {
+        for trim in self.trims.iter().filter(|_| !planted(Bug::LongTrimUnseen)) {
+            let trimmed = lba.which(seen.len(), trim.lba, trim.blocks);
+            seen[trimmed].fill(Some(Update { birth: trim.number, pointer: None }));
         }
-        let trims = self.trims.iter().rev().filter(|_| !planted(Bug::LongTrimUnseen));
-        let trim = trims.into_iter().find(|trim| covers(trim, lba))?;
-        Some(Update { birth: trim.number, pointer: None })
+        for (at, update) in self.entries.range(lba..lba.plus(seen.len() as u64)) {
+            let written = lba.which(seen.len(), *at, 1);
+            seen[written].fill(Some(*update));
+        }
     }
 
     fn insert(&mut self, lba: Lba, update: Update) -> Option<Update> {
@@ -93,11 +95,6 @@ impl Layer {
         let before = lba.0.checked_sub(1).is_some_and(|before| self.entries.contains_key(&Lba(before)));
         u64::from(before) + u64::from(self.entries.contains_key(&lba.plus(1)))
     }
-}
-
-/// Whether a trim covers a block.
-pub(super) fn covers(trim: &Tombstone, lba: Lba) -> bool {
-    lba >= trim.lba && lba.0 - trim.lba.0 < trim.blocks
 }
 
 /// What the log has added since some moment, for all volumes.
@@ -126,9 +123,11 @@ impl Claim {
 }
 
 impl Overlay {
-    /// What the overlay says of a block; `None` when it says nothing.
-    pub fn get(&self, volume: VolumeId, lba: Lba) -> Option<Update> {
-        self.layers.get(&volume)?.get(lba)
+    /// Enters what the overlay says of consecutive blocks, the first of them at `lba`; leaves the others alone.
+    pub fn look(&self, volume: VolumeId, lba: Lba, seen: &mut [Option<Update>]) {
+        if let Some(layer) = self.layers.get(&volume) {
+            layer.look(lba, seen);
+        }
     }
 
     /// A block was written. Returns the pointer that it replaces.
@@ -239,11 +238,18 @@ mod tests {
             let mut overlay = Overlay::default();
             assert_eq!(overlay.insert(V, Lba(5), Number(1), pointer(1)), None);
             assert_eq!(overlay.trim(V, Number(2), Lba(0), blocks), vec![pointer(1)]);
-            assert_eq!(overlay.get(V, Lba(5)), Some(Update { birth: Number(2), pointer: None }));
+            let look = |overlay: &Overlay, volume, lba| {
+                let mut seen = [None; 3];
+                overlay.look(volume, Lba(lba), &mut seen);
+                seen
+            };
+            let hole = Some(Update { birth: Number(2), pointer: None });
+            assert_eq!(look(&overlay, V, 5), [hole; 3]);
             overlay.insert(V, Lba(5), Number(3), pointer(2));
-            assert_eq!(overlay.get(V, Lba(5)).and_then(|update| update.pointer), Some(pointer(2)));
-            assert_eq!(overlay.get(V, Lba(blocks)), None);
-            assert_eq!(overlay.get(VolumeId(2), Lba(5)), None);
+            let block = Some(Update { birth: Number(3), pointer: Some(pointer(2)) });
+            assert_eq!(look(&overlay, V, 4), [hole, block, hole]);
+            assert_eq!(look(&overlay, V, blocks - 2), [hole, hole, None]);
+            assert_eq!(look(&overlay, VolumeId(2), 5), [None; 3]);
         }
     }
 

@@ -195,18 +195,62 @@ impl Space {
     /// The largest s such that s segments of `width` distinct members each fit, which is when the sum of
     /// min(room, s) is s * width or more. Taking the members with the most room each time, as [`Space::open`]
     /// does, gets there.
+    ///
+    /// Whatever fits, fits into the sum of min(room, more) / width, too, for every `more` above it: so what is reckoned
+    /// from above never falls below what fits, and fits when it stays. Among members of one size it stays at once.
     fn segments_of(&self, wanted: Scheme, room: impl Fn(&Member) -> u64) -> u64 {
-        let rooms: Vec<u64> = self.members.iter().filter(|member| member.active).map(room).collect();
-        let width = u64::from(self.fit(wanted).width()).min(rooms.len() as u64).max(1);
-        let (mut low, mut high) = (0u64, rooms.iter().sum::<u64>() / width);
-        while low < high {
-            let middle = (low + high).div_ceil(2);
-            if rooms.iter().map(|&room| room.min(middle)).sum::<u64>() >= middle * width {
-                low = middle;
-            } else {
-                high = middle - 1;
+        let active = || self.members.iter().filter(|member| member.active);
+        let width = u64::from(self.fit(wanted).width()).min(active().count() as u64).max(1);
+        let mut most = active().map(&room).sum::<u64>() / width;
+        loop {
+            let fit = active().map(|member| room(member).min(most)).sum::<u64>() / width;
+            if fit == most {
+                return most;
+            }
+            most = fit;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::new_member;
+    use crate::types::Uuid;
+
+    /// By trying: as long as segments fit, one after the other, each on the members with the most room.
+    fn greedy(chunks: &[u32], width: usize) -> u64 {
+        let mut rooms = chunks.to_vec();
+        for segments in 0.. {
+            rooms.sort_unstable_by(|a, b| b.cmp(a));
+            if rooms[width - 1] == 0 {
+                return segments;
+            }
+            rooms[..width].iter_mut().for_each(|room| *room -= 1);
+        }
+        unreachable!("rooms end")
+    }
+
+    #[test]
+    fn as_many_segments_fit_as_can_be_opened_one_after_the_other() {
+        let sizes: [&[u32]; 7] = [
+            &[9, 9, 9, 9],
+            &[100, 1, 1],
+            &[1000, 3, 2, 1],
+            &[7, 5, 3, 2, 1],
+            &[50, 50, 1, 1],
+            &[0, 0, 4],
+            &[13; 6],
+        ];
+        for chunks in sizes {
+            let member = |chunks: &u32| new_member(Uuid::default(), *chunks, "m", String::new());
+            let members: Vec<_> = chunks.iter().map(member).collect();
+            let space = Space::new(8, &members, SegmentId(0)).expect("sound");
+            for width in 2..=u8::try_from(chunks.len()).expect("few") {
+                let scheme = Scheme::new(1, width - 1).expect("sound");
+                let most = space.most_segments(scheme, Reserves { checkpoint: 0, cleaner: 0 });
+                assert_eq!(most, greedy(chunks, usize::from(width)), "{chunks:?}, {width}");
             }
         }
-        low
     }
 }

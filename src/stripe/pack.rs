@@ -2,7 +2,7 @@
 
 use crate::checksum::{pointer_crc, witness};
 use crate::codec::Codec;
-use crate::device::Aligned;
+use crate::device::{Aligned, Frame, Room};
 use crate::error::Result;
 use crate::format::record::{Change, Entry, Interval, Owner, Plan, Record};
 use crate::format::superblock::ChunkAddress;
@@ -140,13 +140,13 @@ pub fn pack(head: Head, payload: &[Payload], places: &[(u8, Column)], codec: &Co
         entries,
         witnesses: vec![0; rows * (k + m)],
     };
-    let mut parity: Vec<Aligned> = (0..m).map(|_| Aligned::zeroed(rows * BLOCK)).collect();
+    let mut parity: Vec<Room> = (0..m).map(|_| Room::new(rows * BLOCK)).collect();
     // The description holds the witnesses of the rows behind it, so these come first.
     let described = usize::from(head.plan.description_rows);
     protect(&mut record, &blocks, &mut parity, codec, described..rows);
     let draft = record.draft()?;
     for (block, description) in blocks.iter_mut().zip(draft.blocks()) {
-        *block = Aligned::copy_of(description).freeze();
+        *block = Frame::copy_of(description).freeze();
     }
     protect(&mut record, &blocks, &mut parity, codec, 0..described);
     let headers = draft.seal(&record.witnesses[..described * (k + m)])?;
@@ -154,7 +154,7 @@ pub fn pack(head: Head, payload: &[Payload], places: &[(u8, Column)], codec: &Co
     let mut columns: Vec<Vec<Bytes>> = Vec::with_capacity(k + m);
     for (column, address) in record.scheme.columns().zip(&record.columns) {
         columns.push(match address {
-            Some(_) => vec![Aligned::copy_of(&headers.column(column)?).freeze()],
+            Some(_) => vec![Frame::copy_of(&headers.column(column)?).freeze()],
             None => Vec::new(),
         });
     }
@@ -172,7 +172,7 @@ pub fn pack(head: Head, payload: &[Payload], places: &[(u8, Column)], codec: &Co
 fn protect(
     record: &mut Record,
     blocks: &[Bytes],
-    parity: &mut [Aligned],
+    parity: &mut [Room],
     codec: &Codec,
     rows: std::ops::Range<usize>,
 ) {
@@ -184,6 +184,8 @@ fn protect(
             parity.iter_mut().map(|column| &mut column.as_mut()[span.clone()]).collect();
         if row == 0 || row + 1 < record.rows.into() || !planted(Bug::LastRowUnprotected) {
             codec.encode(&data, &mut outputs);
+        } else {
+            outputs.iter_mut().for_each(|output| output.fill(0));
         }
         let witnesses = &mut record.witnesses[row * width..(row + 1) * width];
         let all = data.into_iter().chain(outputs.iter().map(|output| &**output));

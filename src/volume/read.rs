@@ -1,16 +1,15 @@
 //! The life of a read: buffer, then overlays, then tree, then one I/O per contiguous run.
 
 use super::Shard;
+use crate::commit::Seen;
 use crate::error::{Error, Kind, Result};
 use crate::format::page::{Key, TreeId};
 use crate::format::superblock::Root;
-use crate::log::Buffered;
 use crate::map::{Known, Tree};
 use crate::stripe::Wanted;
 use crate::types::{BLOCK, BLOCK_U64, Identity, Lba, Number, Pointer, VolumeId};
 use crate::zoo::{Bug, planted};
 use bytes::{Bytes, BytesMut};
-use std::collections::BTreeMap;
 
 /// How often a read looks again because the map changed under it before it reports what it finds.
 const ATTEMPTS: usize = 8;
@@ -184,13 +183,14 @@ impl Shard {
             return Ok((sources, root));
         }
         let tree = Tree::new(self.core.as_ref(), TreeId::Map(id), root);
-        let mut found: BTreeMap<Lba, (Number, Pointer)> = BTreeMap::new();
+        let mut found: Vec<Option<(Number, Pointer)>> = vec![None; sources.len()];
         let mut from = Key(lba.0, 0);
         let to = Key(lba.0 + blocks, 0);
         loop {
             let scan = tree.scan(from, to, 1024).await?;
             for (key, value) in scan.entries {
-                found.insert(Lba(key.0), (Number(key.1), Pointer::from_value(&value)?));
+                let at = lba.which(found.len(), Lba(key.0), 1);
+                found[at].fill(Some((Number(key.1), Pointer::from_value(&value)?)));
             }
             match scan.next {
                 Some(next) => from = next,
@@ -198,10 +198,9 @@ impl Shard {
             }
         }
         for (index, hidden) in ask {
-            let at = lba.plus(index as u64);
-            if let Some((birth, pointer)) = found.get(&at).filter(|(birth, _)| *birth >= hidden) {
-                let identity = Identity { owner: id.0, lba: at, birth: *birth };
-                sources[index] = Source::At(Wanted { pointer: *pointer, identity });
+            if let Some((birth, pointer)) = found[index].filter(|(birth, _)| *birth >= hidden) {
+                let identity = Identity { owner: id.0, lba: lba.plus(index as u64), birth };
+                sources[index] = Source::At(Wanted { pointer, identity });
             }
         }
         Ok((sources, root))
@@ -282,26 +281,22 @@ impl crate::commit::Core {
     ) -> Result<(Vec<Source>, Vec<(usize, Number)>, Option<Root>)> {
         let (scheme, root) =
             self.catalog().with(|catalog| catalog.get(id).map(|volume| (volume.scheme, volume.root)))?;
-        let mut sources = Vec::new();
+        let count = usize::try_from(blocks).map_err(|_| Error::invalid("a read longer than memory"))?;
+        let mut sources = Vec::with_capacity(count);
         let mut ask = Vec::new();
-        for index in 0..blocks {
-            let at = lba.plus(index);
-            let source = match self.buffered(scheme, id, at) {
-                Some(Buffered::Data(bytes)) => Source::Bytes(bytes),
-                Some(Buffered::Hole) => Source::Zeros,
-                None => match self.catalog().with(|catalog| catalog.lookup(id, at)) {
-                    Known::Hole => Source::Zeros,
-                    Known::At(pointer, birth) => {
-                        let identity = Identity { owner: id.0, lba: at, birth };
-                        Source::At(Wanted { pointer, identity })
-                    }
-                    Known::AskTree(hidden) => {
-                        ask.push((sources.len(), hidden));
-                        Source::Zeros
-                    }
-                },
-            };
-            sources.push(source);
+        for (index, seen) in (0..).zip(self.look(scheme, id, lba, count)) {
+            sources.push(match seen {
+                Seen::Bytes(bytes) => Source::Bytes(bytes),
+                Seen::Known(Known::Hole) => Source::Zeros,
+                Seen::Known(Known::At(pointer, birth)) => {
+                    let identity = Identity { owner: id.0, lba: lba.plus(index), birth };
+                    Source::At(Wanted { pointer, identity })
+                }
+                Seen::Known(Known::AskTree(hidden)) => {
+                    ask.push((sources.len(), hidden));
+                    Source::Zeros
+                }
+            });
         }
         Ok((sources, ask, root))
     }

@@ -51,6 +51,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let words = words();
     let wants_json = words.iter().take_while(|arg| **arg != "--").any(|arg| *arg == "--json");

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::layout::Geometry;
 use crate::limits::CHUNKS_MAX;
-use crate::pool::{Candidate, new_member};
+use crate::pool::{Candidate, new_member, read_rings};
 use crate::types::{SegmentId, Slot, Uuid};
 use crate::zoo::{Bug, Mark, planted, reach_if};
 use std::collections::BTreeSet;
@@ -105,6 +105,35 @@ impl Core {
         match pool.device(slot) {
             Some(_) => Ok(slot),
             None => Err(failed(&"it failed as soon as it was used, and is out again")),
+        }
+    }
+
+    /// Takes a member back into use that was given up and is there again. Durable on return; what it missed is rebuilt
+    /// later. Nothing of what was begun there before may be under way any more.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; [`Kind::Refused`] when the member is not out of use, or the candidate is not it;
+    /// [`Kind::Io`] when it fails at once.
+    pub(crate) async fn return_member(&self, slot: Slot, candidate: Candidate) -> Result<()> {
+        self.writable()?;
+        let pool = &self.stripes.pool;
+        let candidate = in_time(&self.env, candidate, &self.config);
+        let at = |error: Error| error.context(&candidate.path);
+        let found = read_rings(candidate.device.as_ref()).await;
+        {
+            let _turn = self.turn().await;
+            pool.check_out(slot).and_then(|()| pool.check_same(slot, &found)).map_err(at)?;
+            self.reform(|| {
+                pool.take_back(slot, candidate.device.clone());
+                pool.record_path(slot, &candidate.path);
+                Ok(())
+            })
+            .await?;
+        }
+        self.checkpoint().await?;
+        match pool.device(slot) {
+            Some(_) => Ok(()),
+            None => Err(at(Error::io("it failed as soon as it was used, and is out of use again"))),
         }
     }
 

@@ -124,17 +124,18 @@ fn copies_of(found: &Found) -> &[Superblock] {
 
 /// The newest copy of a candidate. Of two of one commit that say different things of whose they are, the one that more
 /// of the others agree with: the other was meant for another member.
-fn newest_copy(found: &Found, array: Uuid) -> Option<&Superblock> {
+pub(super) fn newest_copy(found: &Found, array: Uuid) -> Option<&Superblock> {
     let copies = || copies_of(found).iter().filter(|copy| copy.array == array);
     let agree = |copy: &Superblock| copies().filter(|other| own_uuid(other) == own_uuid(copy)).count();
     copies().max_by_key(|copy| (age(copy), agree(copy)))
 }
 
-fn own_uuid(superblock: &Superblock) -> Option<Uuid> {
+pub(super) fn own_uuid(superblock: &Superblock) -> Option<Uuid> {
     superblock.members.get(usize::from(superblock.slot.0)).map(|record| record.uuid)
 }
 
-fn descends(newer: &Superblock, older: &Superblock) -> bool {
+/// Whether one superblock says what became of the array after another one.
+pub(super) fn descends(newer: &Superblock, older: &Superblock) -> bool {
     let past = PastEpoch { epoch: older.epoch, nonce: older.nonce };
     (newer.epoch, newer.nonce) == (older.epoch, older.nonce)
         || newer.history.contains(&past)

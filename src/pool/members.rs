@@ -2,9 +2,9 @@
 //!
 //! Invariants: only active members are written, only these, leaving and recognised ones are read; the epoch is
 //! raised, and durable on every member that stays, before an eviction counts; at least n-m members stay active,
-//! beyond that nobody is evicted. Who is in use because an opening found it, or not because it did not, is durably so
-//! only together with the checkpoint of that opening: before, nothing is written that anybody could miss, and whoever
-//! was away from the log behind the last checkpoint must not answer for its end.
+//! beyond that nobody is evicted. Who is in use because it was found, by an opening or later, or not because an opening
+//! did not find it, is durably so only together with the next checkpoint: whoever was away from the log behind the last
+//! one must not answer for its end.
 
 use super::chronicle::SILENT;
 use super::elect::{count, quorum};
@@ -58,7 +58,7 @@ pub(super) struct State {
     pub(super) hung: BTreeSet<Slot>,
     /// Members known by their chunks alone: out of use, and read where nothing else is left.
     pub(super) recognised: BTreeSet<Slot>,
-    /// Members whose state changed with this opening, until its checkpoint is durable.
+    /// Members whose state changed because they were found or not found, until a checkpoint is durable.
     changed: BTreeMap<Slot, Changed>,
 }
 
@@ -437,7 +437,24 @@ impl State {
         superblock
     }
 
-    /// The changes of this opening are durable.
+    /// A member that is out of use is in use again.
+    pub(super) fn take_back(&mut self, slot: Slot, device: Arc<dyn Device>, now: u64) {
+        self.raise_epoch();
+        let epoch = self.superblock.epoch;
+        let record = &mut self.superblock.members[usize::from(slot.0)];
+        assert_eq!(record.state, MemberState::Out, "only who is out of use is taken back");
+        reach(Mark::MemberReturned);
+        let changed = Changed { from: (record.state, record.since), event: (EventKind::MemberBack, now) };
+        if !planted(Bug::ReturnedAtOnce) {
+            self.changed.insert(slot, changed);
+        }
+        (record.state, record.since) = (MemberState::Active, epoch);
+        self.devices[usize::from(slot.0)] = Some(device);
+        self.suspects.remove(&slot);
+        self.hung.remove(&slot);
+    }
+
+    /// The changes are durable.
     fn note_changes(&mut self) {
         for (slot, Changed { event: (kind, time), .. }) in std::mem::take(&mut self.changed) {
             self.note_member(kind, time, slot, 0);

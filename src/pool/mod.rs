@@ -2,6 +2,7 @@
 
 mod change;
 mod chronicle;
+mod comeback;
 mod elect;
 mod members;
 mod recognise;

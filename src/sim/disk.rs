@@ -129,6 +129,11 @@ impl SimDisk {
         self.with(|disk| disk.gone)
     }
 
+    /// Whether nothing is under way there, so that somebody else could claim it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.hub.with(|world| world.is_idle(self.index))
+    }
+
     /// The power of this disk alone fails: [`SimDisk::vanish`], and what no flush covered may be lost.
     pub fn cut_power(&self) {
         self.vanish();

@@ -47,7 +47,7 @@ pub struct Outcome {
 }
 
 /// Everything that must have happened in a run of many seeds.
-pub const EVENTS: [&str; 54] = [
+pub const EVENTS: [&str; 55] = [
     "audited row",
     "short read",
     "short write",
@@ -79,6 +79,7 @@ pub const EVENTS: [&str; 54] = [
     "crash in recovery",
     "member evicted",
     "member returned",
+    "member returned while open",
     "member failed by hand",
     "replacement",
     "member replaced",
@@ -634,6 +635,7 @@ impl Run {
         let mut flaps = self.flaps(events);
         let late = self.rng.below(events);
         let held = self.rng.chance(1, 4).then(|| self.rng.below(events));
+        let returned = self.rng.chance(1, 2).then(|| self.rng.below(events));
         for at in 0..events {
             life.executor.run_until_stalled();
             flaps.at(at);
@@ -643,6 +645,9 @@ impl Run {
             }
             if held == Some(at) {
                 self.hold(&shard);
+            }
+            if returned == Some(at) {
+                self.return_members(life);
             }
             if at == strike {
                 self.strike(false);

@@ -100,6 +100,38 @@ impl Run {
         });
     }
 
+    /// Somebody gives the array back, while it is open, what it gave up and what is there again.
+    pub(super) fn return_members(&mut self, life: &Life) {
+        let shard = life.shard.clone().expect("opened");
+        let call = CallId { life: self.life, client: Caller::Operator, nth: 2 };
+        for index in self.weak.clone() {
+            let disk = self.disks[index].clone();
+            if disk.is_gone() && self.rng.chance(1, 2) {
+                disk.come_back();
+            }
+            let Some((slot, MemberState::Out)) = slot_of(&shard, index) else { continue };
+            // Who claims it waits for what was begun there.
+            if disk.is_gone() || !disk.is_idle() || !self.hub.makes(call) {
+                continue;
+            }
+            self.count("member returned while open", 1);
+            self.hub.tell(|| format!("operator returns member {slot} (disk {index})"));
+            let (shard, shared) = (shard.clone(), self.shared.clone());
+            let member = Candidate { device: Arc::new(disk), path: path(index) };
+            life.executor.spawner().spawn(async move {
+                // It is one of those that fail.
+                if let Err(error) = shard.return_member(slot, member).await
+                    && !matches!(
+                        error.kind(),
+                        Kind::Refused | Kind::ReadOnly | Kind::Closed | Kind::NoSpace | Kind::Io
+                    )
+                {
+                    shared.with(|shared| shared.fail(format!("operator returns {slot}: {error}")));
+                }
+            });
+        }
+    }
+
     /// Somebody holds jobs back, or to a speed.
     pub(super) fn hold(&mut self, shard: &Shard) {
         let kind = [JobKind::Rebuild, JobKind::Scrub][self.rng.index(2)];

@@ -186,6 +186,11 @@ impl World {
         self.ready.len() + self.waiting.len()
     }
 
+    /// Whether nothing is under way on a disk.
+    pub(super) fn is_idle(&self, disk: usize) -> bool {
+        self.ready.iter().chain(&self.waiting).all(|operation| operation.disk != disk)
+    }
+
     pub(super) fn count(&mut self, fault: Fault) {
         *self.counts.entry(fault).or_default() += 1;
         self.trace.mix(&[0xFA, fault as u64]);

@@ -120,6 +120,14 @@ impl Patience {
     }
 }
 
+/// What strikes a member of `len` bytes on purpose, as its sidecar says.
+pub(super) fn kept_faults(path: &Path, len: u64) -> Result<Vec<Fault>> {
+    sidecar::load(path, len).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Error::new(Kind::Refused, error.to_string()),
+        _ => Error::io(error.to_string()),
+    })
+}
+
 /// The members found of one array.
 pub(super) struct Discovery {
     /// The array.
@@ -149,10 +157,7 @@ pub(super) struct Seen {
 
 impl Seen {
     fn new(path: &Path, device: Arc<FileDevice>, found: Found) -> Seen {
-        let faults = sidecar::load(path, device.len()).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Error::new(Kind::Refused, error.to_string()),
-            _ => Error::io(error.to_string()),
-        });
+        let faults = kept_faults(path, device.len());
         Seen { path: path.into(), device, faults, found }
     }
 

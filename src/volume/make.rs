@@ -276,7 +276,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn claim_error(path: &Path, error: &io::Error) -> Error {
+pub(super) fn claim_error(path: &Path, error: &io::Error) -> Error {
     let text = format!("{}: {error}", path.display());
     match error.kind() {
         io::ErrorKind::ResourceBusy => Error::new(Kind::Busy, text),

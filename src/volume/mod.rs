@@ -14,6 +14,7 @@
 
 mod array;
 mod bytes;
+mod comeback;
 mod cursor;
 mod discover;
 mod engine;

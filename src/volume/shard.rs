@@ -229,6 +229,16 @@ impl Shard {
         self.core.replace_member(old, new).await
     }
 
+    /// Takes a member back into use that was given up and is there again; durable on return. What it missed is not
+    /// rebuilt then: see [`Shard::rebuild`]. Nothing of what was begun there before may be under way any more.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::Refused`] when the member is not out of use or what was found is not it,
+    /// [`Kind::Io`] when it fails.
+    pub async fn return_member(&self, slot: Slot, member: Candidate) -> Result<()> {
+        self.core.return_member(slot, member).await
+    }
+
     /// Gives all data its full redundancy back, as far as there is room; durable on return.
     ///
     /// # Errors

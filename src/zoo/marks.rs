@@ -23,6 +23,8 @@ listed! {
     MemberAbsent,
     /// A member that was out of use is there again.
     MemberBack,
+    /// It is taken back while the array is open.
+    MemberReturned,
     /// The superblocks of a member are gone; its chunks tell who it is.
     MemberRecognised,
     /// Such a member is in use again.

@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Export(Export),
     /// Take a member out, as if it broke; it stays out until it is replaced
     Fail(Fail),
+    /// Take a member back into use that was lost and is there again, and rebuild what it missed
+    ///
+    /// Whoever opens an array takes back the members that are there; this is for one that is being served.
+    Online(Online),
     /// Put a file or device in the place of a member, and rebuild what that one held
     Replace(Replace),
     /// Restore full redundancy with what is there; exit 1 when something is still missing
@@ -237,6 +241,20 @@ pub(crate) struct Fail {
     pub(crate) array: Status,
     /// Its path, file name, slot number or UUID
     pub(crate) member: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Online {
+    #[command(flatten)]
+    pub(crate) array: Status,
+    /// Its path, file name, slot number or UUID
+    pub(crate) member: PathBuf,
+    /// Where it is now [default: where it was]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) at: Option<PathBuf>,
+    /// Leave the rebuild to `paritas rebuild`, or to the server
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Args)]

@@ -27,6 +27,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("import", &["paritas import disk.img array:mail", "zcat disk.img.gz | paritas import - array:mail"]),
     ("export", &["paritas export array:mail disk.img", "paritas export array:mail - | gzip > disk.img.gz"]),
     ("fail", &["paritas fail array /dev/sdc", "paritas fail array 1"]),
+    ("online", &["paritas online array /dev/sdc", "paritas online array 1 --at /dev/sdg --no-wait"]),
     ("replace", &["paritas replace array /dev/sdc /dev/sdg", "paritas replace array 1 array/new --no-wait"]),
     ("rebuild", &["paritas rebuild array", "paritas rebuild array --limit 100M"]),
     ("scrub", &["paritas scrub array --limit 200M --no-wait", "paritas scrub array --stop"]),

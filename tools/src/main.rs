@@ -98,6 +98,7 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Import(args) => import::run(&args, caller),
         Command::Export(args) => export::run(&args, json, caller),
         Command::Fail(args) => members::fail(&args, caller),
+        Command::Online(args) => members::online(&args, caller),
         Command::Replace(args) => members::replace(&args, caller),
         Command::Rebuild(args) => jobs::rebuild(&args, caller),
         Command::Scrub(args) => jobs::scrub(&args, caller),

@@ -83,6 +83,7 @@ fn members_fail_are_replaced_rebuilt_and_scrubbed_while_they_are_served() {
     let (mut server, _) = Server::start(&bench, &[]);
     expect(0, &["fail", &array, "m2"]);
     expect(65, &["fail", &array, "m2"]);
+    expect(65, &["online", &array, "m2"]);
     let status = expect(1, &["status", &array, "--json"]).json();
     assert_eq!(status["members"][2]["state"], "failed");
     expect(0, &["replace", &array, "2", text(&bench.beside("array/new"))]);
@@ -117,6 +118,48 @@ fn faults_strike_the_array_that_is_served_until_they_are_removed() {
     let list = expect(0, &["inject", &array, "--list", "--json"]).json();
     assert_eq!(list["injected"].as_array().map(Vec::len), Some(0));
     assert_eq!(server.signal(Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_member_that_is_there_again_is_taken_back_while_the_array_is_served() {
+    let bench = Bench::new(4, "2+1");
+    let array = bench.array();
+    let (first, second) = (noise(7, 4 * MIB), noise(8, 4 * MIB));
+    bench.import("v", &first);
+    let (mut server, _) = Server::start(&bench, &[]);
+    let state = || paritas(&["status", &array, "--json"]).json()["members"][1]["state"].clone();
+    expect(0, &["inject", &array, "m1", "vanish"]);
+    bench.import("v", &second);
+    assert_ne!(state(), "active");
+    // It fails as soon as it is looked at; then what is there is not it.
+    expect(74, &["online", &array, "m1"]);
+    expect(0, &["inject", &array, "--remove", "m1"]);
+    assert_ne!(state(), "active", "nobody takes it back unasked");
+    let own = std::fs::read(bench.member(1)).expect("read");
+    let other = bench.beside("other");
+    std::fs::write(&other, std::fs::read(bench.member(2)).expect("read")).expect("written");
+    expect(65, &["online", &array, "m1", "--at", text(&other)]);
+    std::fs::write(&other, vec![0; own.len()]).expect("written");
+    expect(65, &["online", &array, "m1", "--at", text(&other)]);
+    std::fs::write(&other, &own[..own.len() / 2]).expect("written");
+    expect(65, &["online", &array, "m1", "--at", text(&other)]);
+    assert_ne!(state(), "active");
+    // Elsewhere, as after a cable was plugged in again.
+    std::fs::rename(bench.member(1), &other).expect("moved");
+    let back = expect(0, &["online", &array, "1", "--at", text(&other), "--json"]).json();
+    assert_eq!(
+        (&back["slot"], &back["was_in_use"], &back["waited"]),
+        (&1.into(), &false.into(), &true.into())
+    );
+    let status = expect(0, &["status", &array, "--json"]).json();
+    assert!(status["members"][1]["path"].as_str().is_some_and(|path| path.ends_with("/other")), "{status}");
+    let again = expect(0, &["online", &array, "1", "--json"]).json();
+    assert_eq!(again["was_in_use"], true);
+    assert!(bench.export("v") == second);
+    assert_eq!(server.signal(Signal::TERM), Some(0));
+    std::fs::rename(&other, bench.member(1)).expect("moved");
+    bench.lose(2);
+    assert!(bench.export("v") == second);
 }
 
 #[test]

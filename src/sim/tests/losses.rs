@@ -3,9 +3,10 @@
 use super::scene::{Life, Scene, data};
 use crate::error::Kind;
 use crate::format::page::{Key, TreeId};
+use crate::maintain::Pace;
 use crate::map::Tree;
 use crate::sim::{Rot, SimDisk};
-use crate::types::{Lba, Number, Scheme, VolumeId};
+use crate::types::{Lba, Number, Scheme, Slot, VolumeId};
 
 /// An array whose volume has lost its first two writes with their records, and kept the third.
 fn after_a_loss() -> (Scene, VolumeId) {
@@ -256,4 +257,56 @@ fn a_member_that_was_taken_back_by_an_opening_that_died_does_not_answer_for_what
     }
     assert!(silent.is_empty(), "a durable write is gone, and nobody says so: after {silent:?} events");
     assert!(refused > 2, "{refused}");
+}
+
+// The same of a member that is taken back while the array is open: the process dies on the way.
+#[test]
+fn a_member_that_was_being_taken_back_does_not_answer_for_what_it_missed() {
+    let (mut silent, mut refused, mut returned) = (Vec::new(), 0, false);
+    for events in (0..).step_by(3) {
+        let scene = Scene::new((1, 1), 16, &[120; 2]);
+        let life = scene.open();
+        let id = life.volume("mail", 64);
+        life.write(id, 0, 8, 1);
+        life.flush(id);
+        life.checkpoint();
+        scene.disks[1].vanish();
+        life.write(id, 0, 8, 2);
+        life.flush(id);
+        scene.disks[1].come_back();
+        let (member, before) = (scene.candidate(1), scene.epoch_on(1));
+        let back = life.start(async move |shard| shard.return_member(Slot(1), member).await);
+        life.step(events);
+        if let Some(outcome) = back.take() {
+            outcome.expect("it is back");
+            returned = true;
+            // It has a part in everything from here on.
+            life.write(id, 8, 8, 3);
+            life.flush(id);
+            life.run(async move |shard| shard.rebuild(Pace::default()).await).expect("rebuilt");
+            scene.disks[0].vanish();
+            life.expect(id, 0, 8, 2);
+            life.expect(id, 8, 8, 3);
+            break;
+        }
+        life.power_loss();
+        if scene.epoch_on(1) == before {
+            continue;
+        }
+        scene.disks[0].vanish();
+        let alone = scene.try_open(false);
+        if let Ok(life) = &alone {
+            let read = life.run(async move |shard| shard.read(id, Lba(0), 8).await);
+            let is_there = read.is_ok_and(|bytes| bytes == data(0, 8, 2));
+            if !is_there && flush(life, id).is_ok() && life.shard.damage().is_empty() {
+                silent.push(events);
+            }
+        } else {
+            refused += 1;
+            scene.disks[0].come_back();
+            scene.open().expect(id, 0, 8, 2);
+        }
+    }
+    assert!(silent.is_empty(), "a durable write is gone, and nobody says so: after {silent:?} events");
+    assert!(refused > 2 && returned, "{refused}");
 }

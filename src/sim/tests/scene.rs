@@ -105,12 +105,14 @@ impl Scene {
         Candidate { device: Arc::new(disk), path: format!("disk{}", self.disks.len() - 1) }
     }
 
+    /// A disk as a member.
+    pub(super) fn candidate(&self, index: usize) -> Candidate {
+        Candidate { device: Arc::new(self.disks[index].clone()), path: format!("disk{index}") }
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
-        let candidate = |(index, disk): (usize, &SimDisk)| Candidate {
-            device: Arc::new(disk.clone()),
-            path: format!("disk{index}"),
-        };
-        self.disks.iter().enumerate().filter(|(_, disk)| !disk.is_gone()).map(candidate).collect()
+        let there = (0..self.disks.len()).filter(|index| !self.disks[*index].is_gone());
+        there.map(|index| self.candidate(index)).collect()
     }
 
     /// Opens the array.

@@ -31,6 +31,7 @@ pub(super) fn named(command: &Command) -> Option<Named<'_>> {
         Command::Events(args) => Some(of_array(&args.array)),
         Command::Iostat(args) => Some(of_array(&args.array)),
         Command::Fail(args) => Some(of_array(&args.array)),
+        Command::Online(args) => Some(of_array(&args.array)),
         Command::Replace(args) => Some(of_array(&args.array)),
         Command::Rebuild(args) => Some(of_array(&args.array)),
         Command::Scrub(args) => Some(of_array(&args.array)),
@@ -73,6 +74,11 @@ pub(super) fn lead_on(command: &mut Command, folder: &Path) {
         Command::Fail(args) => {
             at(&mut args.array.array);
             member(&mut args.member, folder);
+        }
+        Command::Online(args) => {
+            at(&mut args.array.array);
+            member(&mut args.member, folder);
+            args.at.iter_mut().for_each(at);
         }
         Command::Replace(args) => {
             at(&mut args.array.array);

@@ -24,9 +24,8 @@ impl Aligned {
     pub fn with_capacity(capacity: usize) -> Aligned {
         let mut bytes = BytesMut::with_capacity(capacity + BLOCK - 1);
         let address = bytes.as_ptr().addr();
-        let skipped = address.next_multiple_of(BLOCK) - address;
-        bytes.resize(skipped, 0);
-        bytes.advance(skipped);
+        // What lies before is cut off as it is: to clear it would often cost more than to fill the rest.
+        let bytes = bytes.split_off(address.next_multiple_of(BLOCK) - address);
         Aligned { bytes }
     }
 

@@ -127,10 +127,11 @@ pub async fn write_rings(
 pub async fn erase_rings(device: &dyn Device, spared: Option<u64>) -> std::result::Result<(), DeviceError> {
     let spared = spared.map_or(RING_SLOTS, |commit| commit % RING_SLOTS);
     let (front, back) = ring_offsets(device.len());
+    let zeros = Aligned::zeroed(usize::try_from(RING_BYTES).expect("a megabyte")).freeze();
     for ring in [front, back] {
         for run in [0..spared, spared + 1..RING_SLOTS].into_iter().filter(|run| !run.is_empty()) {
             let slots = usize::try_from(run.end - run.start).expect("a few");
-            let zeros = Aligned::zeroed(slots * SLOT_BYTES).freeze();
+            let zeros = zeros.slice(..slots * SLOT_BYTES);
             write_full(device, ring + run.start * SLOT_BYTES as u64, vec![zeros]).await?;
         }
     }

@@ -153,14 +153,12 @@ impl Space {
 
     /// The checkpoint that lists `plan` is durable on all members in use: the log may enter those chunks.
     pub fn install_runway(&mut self, plan: &[ChunkAddress]) {
-        for member in &mut self.members {
-            member.runway.clear();
-        }
+        let mut listed = vec![Vec::new(); self.members.len()];
         for address in plan {
-            let member = &mut self.members[usize::from(address.slot.0)];
-            if member.free.contains(&address.chunk) {
-                member.runway.insert(address.chunk);
-            }
+            listed[usize::from(address.slot.0)].push(address.chunk);
+        }
+        for (member, listed) in self.members.iter_mut().zip(listed) {
+            member.runway = listed.into_iter().filter(|chunk| member.free.contains(chunk)).collect();
         }
     }
 

@@ -160,7 +160,7 @@ impl Superblock {
         let history = list(reader, "history", history.into(), HISTORY_MAX, PastEpoch::take)?;
         let members = list(reader, "members", members.into(), MEMBERS_MAX, MemberRecord::take)?;
         checkpoint.boot = list(reader, "boot segments", boot, BOOT_SEGMENTS_MAX, take_boot)?;
-        checkpoint.runway = list(reader, "runway", runway, RUNWAY_CHUNKS_MAX, take_runway)?;
+        checkpoint.runway = take_runway(reader, runway)?;
         let jobs = list(reader, "jobs", jobs.into(), JOBS_MAX, Job::take)?;
         let events = EventLog::take(reader)?;
         Ok(Superblock {

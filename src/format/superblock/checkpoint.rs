@@ -5,6 +5,7 @@ use crate::format::page::{Key, Value};
 use crate::format::superblock::{Checkpoint, ChunkAddress, Root};
 use crate::format::tables::SegmentRecord;
 use crate::format::wire::{Reader, Writer};
+use crate::limits::RUNWAY_CHUNKS_MAX;
 use crate::types::{Chunk, Nonce, Pointer, SegmentId, Sequence, Slot};
 
 /// Bytes of a boot segment besides its columns.
@@ -86,12 +87,18 @@ pub(super) fn take_boot(reader: &mut Reader<'_>) -> Result<SegmentRecord> {
 }
 
 /// The longest of the lists, and every opening reads it many times: one look at the bytes of each chunk.
-pub(super) fn take_runway(reader: &mut Reader<'_>) -> Result<ChunkAddress> {
-    let [c0, c1, c2, c3, slot, reserved @ ..] = reader.array::<RUNWAY_BYTES>("runway chunk")?;
-    match reserved {
-        [0, 0, 0] => {
-            Ok(ChunkAddress { slot: Slot(slot), chunk: Chunk(u32::from_le_bytes([c0, c1, c2, c3])) })
-        }
-        _ => Err(reader.corrupt("reserved", "not zero")),
+pub(super) fn take_runway(reader: &mut Reader<'_>, len: u16) -> Result<Vec<ChunkAddress>> {
+    let len = usize::from(len);
+    if len > RUNWAY_CHUNKS_MAX {
+        return Err(reader.corrupt("runway", format_args!("{len}, at most {RUNWAY_CHUNKS_MAX} allowed")));
     }
+    let (chunks, _) = reader.bytes("runway", len * RUNWAY_BYTES)?.as_chunks::<RUNWAY_BYTES>();
+    if chunks.iter().any(|[_, _, _, _, _, reserved @ ..]| *reserved != [0; 3]) {
+        return Err(reader.corrupt("reserved", "not zero"));
+    }
+    let address = |[c0, c1, c2, c3, slot, ..]: &[u8; RUNWAY_BYTES]| ChunkAddress {
+        slot: Slot(*slot),
+        chunk: Chunk(u32::from_le_bytes([*c0, *c1, *c2, *c3])),
+    };
+    Ok(chunks.iter().map(address).collect())
 }

@@ -1,14 +1,14 @@
 //! Clients of a simulated array: what they ask for is drawn from the seed, what they get is checked.
 
 use super::hub::SimHub;
-use super::model::{VolumeModel, ZEROS, content};
+use super::model::{VolumeModel, ZEROS, content, fill};
 use super::rng::Rng;
 use super::script::CallId;
 use crate::commit::FILL_MAX;
 use crate::error::{Kind, Result};
 use crate::format::superblock::{MemberRecord, MemberState};
 use crate::runtime::Owned;
-use crate::types::{BLOCK_U64, Lba, SECTOR_U64, Scheme, VolumeId};
+use crate::types::{BLOCK, BLOCK_U64, Lba, SECTOR_U64, Scheme, VolumeId};
 use crate::volume::Shard;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,10 +258,8 @@ impl Client {
             shared.tags += 1;
             shared.tags
         });
-        let mut data = Vec::new();
-        for index in 0..blocks {
-            data.extend_from_slice(&content(tag, lba.plus(index)));
-        }
+        let mut data = vec![0; usize::try_from(blocks).expect("few blocks") * BLOCK];
+        data.chunks_mut(BLOCK).zip(lba.0..).for_each(|(block, at)| fill(block, tag, Lba(at)));
         let outcome = self.shard.write(id, lba, Bytes::from(data)).await;
         self.tell(|| format!("write {blocks} blocks at {lba} of volume {id}, tag {tag}"), &outcome);
         let later = self.shared.with(|shared| shared.volumes[&id].holes_since(since, lba, blocks));

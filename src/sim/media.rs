@@ -1,121 +1,185 @@
 //! What a simulated disk holds: durable content under a volatile cache.
 //!
+//! What is written whole is not copied, but shared with whoever wrote it, and with whoever reads it: bytes that are on
+//! their way to members and back never change.
+//!
 //! Invariants:
-//! - `cache` has no empty list; the versions of a block are in the order in which they were written, each newer
-//!   than the durable content.
+//! - The versions of a block are in the order in which they were written, each newer than the durable content.
+//! - `unflushed` has exactly the blocks that have versions.
 //! - What is not there is zeros.
 
 use super::fault::Fault;
 use super::rng::Rng;
+use crate::device::Aligned;
 use crate::types::{BLOCK, BLOCK_U64};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What is atomic at most.
 pub(super) const SECTOR: usize = 512;
 
-type Content = [u8; BLOCK];
-type Blocks = BTreeMap<u64, Arc<Content>>;
+/// Blocks that have their cells in one allocation.
+const CELLS: usize = 64;
 
-static ZEROS: Content = [0; BLOCK];
+/// A block of zeros, aligned as one that is read must be.
+#[repr(align(4096))]
+struct Zeros([u8; BLOCK]);
+
+static ZEROS: Zeros = Zeros([0; BLOCK]);
 
 /// The content of a disk at one moment, to be put back later.
 #[derive(Clone)]
 pub struct Image {
-    blocks: Blocks,
+    blocks: BTreeMap<u64, Bytes>,
 }
 
 /// A write that the disk has completed but not made durable, as far as it concerns one block.
-#[derive(Clone)]
 struct Version {
     /// Position among all writes of the disk.
     order: u64,
-    content: Arc<Content>,
+    content: Bytes,
     /// A failed flush gave it up: no later flush covers it.
     stranded: bool,
 }
 
+/// All that is known of a block.
+#[derive(Default)]
+struct Cell {
+    durable: Option<Bytes>,
+    versions: Vec<Version>,
+    /// What it was before its last write.
+    previous: Option<Bytes>,
+}
+
+impl Cell {
+    fn current(&self) -> Option<&Bytes> {
+        self.versions.last().map(|version| &version.content).or(self.durable.as_ref())
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Media {
-    durable: Blocks,
-    cache: BTreeMap<u64, Vec<Version>>,
-    /// What each block was before its last write.
-    previous: Blocks,
+    /// By block, [`CELLS`] together.
+    cells: Vec<Option<Box<[Cell; CELLS]>>>,
+    unflushed: BTreeSet<u64>,
     /// Writes so far.
     writes: u64,
 }
 
+/// Where a block's cell is.
+fn place(block: u64) -> (usize, usize) {
+    let block = usize::try_from(block).expect("a simulated disk is small");
+    (block / CELLS, block % CELLS)
+}
+
+fn bytes_of(content: Option<&Bytes>) -> &[u8] {
+    content.map_or(&ZEROS.0, |content| content)
+}
+
 impl Media {
+    fn cell(&self, block: u64) -> Option<&Cell> {
+        let (group, at) = place(block);
+        self.cells.get(group)?.as_ref().map(|cells| &cells[at])
+    }
+
+    fn cell_mut(&mut self, block: u64) -> &mut Cell {
+        let (group, at) = place(block);
+        if group >= self.cells.len() {
+            self.cells.resize_with(group + 1, || None);
+        }
+        &mut self.cells[group].get_or_insert_with(|| Box::new(std::array::from_fn(|_| Cell::default())))[at]
+    }
+
     /// Covers all writes so far, for [`Media::flush`].
     pub(super) fn mark(&self) -> u64 {
         self.writes
     }
 
-    fn current(&self, block: u64) -> Option<&Arc<Content>> {
-        match self.cache.get(&block) {
-            Some(versions) => versions.last().map(|version| &version.content),
-            None => self.durable.get(&block),
-        }
+    fn current(&self, block: u64) -> Option<&Bytes> {
+        self.cell(block).and_then(Cell::current)
     }
 
     /// Reads `len` bytes at any offset, piece by piece.
     pub(super) fn read(&self, offset: u64, len: usize, mut take: impl FnMut(&[u8])) {
-        for_blocks(offset, len, |block, in_block, _| {
-            take(&self.current(block).map_or(&ZEROS, |content| content)[in_block]);
-        });
+        for_blocks(offset, len, |block, in_block, _| take(&bytes_of(self.current(block))[in_block]));
     }
 
     /// Reads what was there before the last write of each block.
     pub(super) fn read_previous(&self, offset: u64, len: usize, mut take: impl FnMut(&[u8])) {
         for_blocks(offset, len, |block, in_block, _| {
-            take(&self.previous.get(&block).map_or(&ZEROS, |content| content)[in_block]);
+            take(&bytes_of(self.cell(block).and_then(|cell| cell.previous.as_ref()))[in_block]);
         });
     }
 
+    /// Reads as the engine wants it in memory: aligned, and a block alone without a copy.
+    pub(super) fn read_aligned(&self, offset: u64, len: usize) -> Bytes {
+        if len == BLOCK && offset.is_multiple_of(BLOCK_U64) {
+            match self.current(offset / BLOCK_U64) {
+                None => return Bytes::from_static(&ZEROS.0),
+                Some(content) if content.as_ptr().addr().is_multiple_of(BLOCK) => return content.clone(),
+                Some(_) => {}
+            }
+        }
+        let mut buffer = Aligned::with_capacity(len);
+        self.read(offset, len, |piece| buffer.push(piece));
+        buffer.freeze()
+    }
+
     /// Puts bytes, at any offset, into the cache.
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+    pub(super) fn write(&mut self, offset: u64, bytes: &Bytes) {
         let order = self.writes;
         self.writes += 1;
         for_blocks(offset, bytes.len(), |block, in_block, in_buffer| {
-            let before = self.current(block).cloned();
+            let cell = self.cell_mut(block);
+            let before = cell.current().cloned();
             let content = if in_block.len() == BLOCK {
-                Arc::new(Content::try_from(&bytes[in_buffer]).expect("a whole block"))
+                bytes.slice(in_buffer)
             } else {
-                let mut content = before.as_ref().map_or(ZEROS, |before| **before);
+                let mut content = bytes_of(before.as_ref()).to_vec();
                 content[in_block].copy_from_slice(&bytes[in_buffer]);
-                Arc::new(content)
+                content.into()
             };
-            if let Some(before) = before {
-                self.previous.insert(block, before);
+            if before.is_some() {
+                cell.previous = before;
             }
-            self.cache.entry(block).or_default().push(Version { order, content, stranded: false });
+            cell.versions.push(Version { order, content, stranded: false });
+            if cell.versions.len() == 1 {
+                self.unflushed.insert(block);
+            }
         });
+    }
+
+    /// Goes over the blocks that have versions. Those that have none afterwards are left out from then on.
+    fn settle(&mut self, mut each: impl FnMut(&mut Cell)) {
+        let mut blocks = std::mem::take(&mut self.unflushed);
+        blocks.retain(|block| {
+            let cell = self.cell_mut(*block);
+            each(cell);
+            !cell.versions.is_empty()
+        });
+        self.unflushed = blocks;
     }
 
     /// Makes the writes before `mark` durable.
     pub(super) fn flush(&mut self, mark: u64) {
-        let Media { durable, cache, .. } = self;
-        cache.retain(|block, versions| {
-            let covered = versions.iter().rposition(|version| version.order < mark && !version.stranded);
+        self.settle(|cell| {
+            let covered = cell.versions.iter().rposition(|version| version.order < mark && !version.stranded);
             if let Some(newest) = covered {
-                durable.insert(*block, versions[newest].content.clone());
-                versions.drain(..=newest);
+                cell.durable = cell.versions.drain(..=newest).next_back().map(|version| version.content);
             }
-            !versions.is_empty()
         });
     }
 
     /// A flush of the writes before `mark` that failed: each of them stays as it is, or is lost at once, or stays
     /// readable and is covered by no later flush.
     pub(super) fn fail_flush(&mut self, mark: u64, rng: &mut Rng) {
-        self.cache.retain(|_, versions| {
-            versions.retain_mut(|version| {
+        self.settle(|cell| {
+            cell.versions.retain_mut(|version| {
                 let fate = if version.order < mark { rng.below(3) } else { 0 };
                 version.stranded |= fate == 1;
                 fate != 2
             });
-            !versions.is_empty()
         });
     }
 
@@ -124,68 +188,85 @@ impl Media {
     pub(super) fn lose_power(&mut self, rng: &mut Rng, mut report: impl FnMut(Fault)) {
         // All, none and a mix are each worth a visit, whatever the number of blocks.
         let mode = rng.below(4);
-        for (block, versions) in std::mem::take(&mut self.cache) {
+        self.settle(|cell| {
+            let versions = std::mem::take(&mut cell.versions);
             let newest = versions.len();
             let survivor = match mode {
                 0 => 0,
                 1 => newest,
                 _ => rng.index(newest + 1),
             };
-            let content_of = |version: usize| -> Option<&Arc<Content>> {
-                if version == 0 { self.durable.get(&block) } else { Some(&versions[version - 1].content) }
+            let content_of = |version: usize| -> Option<&Bytes> {
+                if version == 0 { cell.durable.as_ref() } else { Some(&versions[version - 1].content) }
             };
             let survived = if mode > 1 && rng.chance(1, 3) {
                 let other = rng.index(newest);
                 let other = if other < survivor { other } else { other + 1 };
-                let mut content = content_of(survivor).map_or(ZEROS, |content| **content);
-                tear(rng, &mut content, content_of(other).map_or(&ZEROS[..], |content| &content[..]));
+                let mut content = bytes_of(content_of(survivor)).to_vec();
+                tear(rng, &mut content, bytes_of(content_of(other)));
                 report(Fault::Torn);
-                Some(Arc::new(content))
+                Some(content.into())
             } else {
                 if survivor < newest {
                     report(Fault::Unflushed);
                 }
                 content_of(survivor).cloned()
             };
-            if let Some(content) = survived {
-                self.durable.insert(block, content);
-            }
-        }
+            cell.durable = survived;
+        });
     }
 
     /// Changes blocks at rest: whatever version of them survives.
     pub(super) fn edit(&mut self, offset: u64, len: usize, change: impl Fn(&mut u8, usize)) {
         for_blocks(offset, len, |block, in_block, in_buffer| {
-            let apply = |content: &mut Arc<Content>| {
-                let bytes = &mut Arc::make_mut(content)[in_block.clone()];
-                bytes.iter_mut().zip(in_buffer.clone()).for_each(|(byte, index)| change(byte, index));
+            let changed = |content: Option<&Bytes>| -> Bytes {
+                let mut content = bytes_of(content).to_vec();
+                let bytes = content[in_block.clone()].iter_mut().zip(in_buffer.clone());
+                bytes.for_each(|(byte, index)| change(byte, index));
+                content.into()
             };
-            apply(self.durable.entry(block).or_insert_with(|| Arc::new(ZEROS)));
-            self.cache.get_mut(&block).into_iter().flatten().for_each(|version| apply(&mut version.content));
+            let cell = self.cell_mut(block);
+            cell.durable = Some(changed(cell.durable.as_ref()));
+            for version in &mut cell.versions {
+                version.content = changed(Some(&version.content));
+            }
         });
+    }
+
+    /// What every block reads as that was ever written, in order.
+    fn contents(&self) -> impl Iterator<Item = (u64, &Bytes)> {
+        let cells =
+            (0..).step_by(CELLS).zip(&self.cells).filter_map(|(first, cells)| Some((first, cells.as_ref()?)));
+        cells
+            .flat_map(|(first, cells)| (first..).zip(cells.iter()))
+            .filter_map(|(block, cell)| Some((block, cell.current()?)))
     }
 
     /// Blocks that were ever written, in order.
     pub(super) fn used(&self) -> BTreeSet<u64> {
-        self.durable.keys().chain(self.cache.keys()).copied().collect()
+        self.contents().map(|(block, _)| block).collect()
     }
 
     /// Blocks that have content which no flush covered yet.
     pub(super) fn unflushed(&self) -> usize {
-        self.cache.len()
+        self.unflushed.len()
     }
 
     /// The content as it reads now.
     pub(super) fn image(&self) -> Image {
-        let used = self.used();
-        let content = |block| self.current(block).cloned().map(|content| (block, content));
-        Image { blocks: used.into_iter().filter_map(content).collect() }
+        Image { blocks: self.contents().map(|(block, content)| (block, content.clone())).collect() }
     }
 
     /// Replaces all content, durably.
     pub(super) fn restore(&mut self, image: &Image) {
-        self.durable = image.blocks.clone();
-        self.cache.clear();
+        for cell in self.cells.iter_mut().flatten().flat_map(|cells| cells.iter_mut()) {
+            cell.durable = None;
+            cell.versions.clear();
+        }
+        self.unflushed.clear();
+        for (block, content) in &image.blocks {
+            self.cell_mut(*block).durable = Some(content.clone());
+        }
     }
 }
 
@@ -242,7 +323,7 @@ mod tests {
     }
 
     fn write(media: &mut Media, block: u64, fill: u8) {
-        media.write(block * BLOCK_U64, &[fill; BLOCK]);
+        media.write(block * BLOCK_U64, &Bytes::from(vec![fill; BLOCK]));
     }
 
     fn crash(media: &mut Media, seed: u64) -> Vec<Fault> {
@@ -255,7 +336,7 @@ mod tests {
     fn bytes_at_any_offset_are_read_as_written() {
         let mut media = Media::default();
         let bytes: Vec<u8> = (0..3 * BLOCK).map(|i| u8::try_from(i % 251).expect("small")).collect();
-        media.write(1000, &bytes);
+        media.write(1000, &Bytes::from(bytes.clone()));
         let out = read_at(&media, 0, 3 * BLOCK + 2000);
         assert_eq!((&out[..1000], &out[1000..1000 + 3 * BLOCK]), (&[0; 1000][..], &bytes[..]));
         assert_eq!(out[1000 + 3 * BLOCK..], [0; 1000]);

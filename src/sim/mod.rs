@@ -37,6 +37,7 @@ pub mod script;
 pub mod shrink;
 pub mod steady;
 mod strike;
+mod timers;
 pub mod trial;
 mod upkeep;
 mod world;

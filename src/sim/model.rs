@@ -17,20 +17,31 @@ pub const ZEROS: u64 = 0;
 
 /// The bytes of block `lba` of the write with this tag.
 pub fn content(tag: u64, lba: Lba) -> Vec<u8> {
-    let mut block = Vec::with_capacity(BLOCK);
-    let mut word = tag;
-    let step = (lba.0 << 1 | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    for _ in 0..BLOCK / 8 {
-        block.extend_from_slice(&word.to_le_bytes());
-        word = word.wrapping_add(step).rotate_left(17);
-    }
+    let mut block = vec![0; BLOCK];
+    fill(&mut block, tag, lba);
     block
+}
+
+/// Likewise, to where they are wanted.
+pub fn fill(block: &mut [u8], tag: u64, lba: Lba) {
+    block.as_chunks_mut().0.iter_mut().zip(words(tag, lba)).for_each(|(bytes, word)| *bytes = word);
+}
+
+/// What a block consists of.
+fn words(tag: u64, lba: Lba) -> impl Iterator<Item = [u8; 8]> {
+    let step = (lba.0 << 1 | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let words = std::iter::successors(Some(tag), move |word| Some(word.wrapping_add(step).rotate_left(17)));
+    words.take(BLOCK / 8).map(u64::to_le_bytes)
 }
 
 /// Which write a block comes from; `None` when it is nobody's.
 pub fn tag_of(block: &[u8], lba: Lba) -> Option<u64> {
     let tag = u64::from_le_bytes(block[..8].try_into().expect("a block is longer than a word"));
-    let matches = if tag == ZEROS { block.iter().all(|byte| *byte == 0) } else { block == content(tag, lba) };
+    let words_of_block = block.as_chunks().0.iter().copied();
+    let matches = match tag {
+        ZEROS => block == [0; BLOCK],
+        tag => block.len() == BLOCK && words_of_block.eq(words(tag, lba)),
+    };
     matches.then_some(tag)
 }
 

@@ -9,6 +9,7 @@ use super::cast::Cast;
 use super::fault::{Fault, FaultPlan, Nth, Op};
 use super::media::{Media, SECTOR, tear};
 use super::rng::Rng;
+use super::timers::Timers;
 use crate::device::{Aligned, DeviceError};
 use crate::runtime::Completer;
 use crate::types::{BLOCK, BLOCK_U64};
@@ -133,11 +134,10 @@ pub(super) struct World {
     pub(super) refused: u64,
     pub(super) cast: Cast,
     trace: Trace,
-    timers: BTreeMap<(Duration, u64), Completer<()>>,
+    timers: Timers,
     ready: Vec<Operation>,
     waiting: Vec<Operation>,
     submitted: u64,
-    slept: u64,
 }
 
 impl World {
@@ -152,11 +152,10 @@ impl World {
             refused: 0,
             cast: Cast::default(),
             trace: Trace(0),
-            timers: BTreeMap::new(),
+            timers: Timers::default(),
             ready: Vec::new(),
             waiting: Vec::new(),
             submitted: 0,
-            slept: 0,
         }
     }
 
@@ -197,8 +196,7 @@ impl World {
     }
 
     pub(super) fn sleep(&mut self, duration: Duration, answer: Completer<()>) {
-        self.slept += 1;
-        self.timers.insert((self.now.saturating_add(duration), self.slept), answer);
+        self.timers.set(self.now, duration, answer);
     }
 
     pub(super) fn submit(&mut self, disk: usize, request: Request) {
@@ -233,7 +231,7 @@ impl World {
     /// Lets the next thing happen. `None` if nothing is left that can.
     pub(super) fn step(&mut self) -> Option<Event> {
         loop {
-            let next_timer = self.next_timer();
+            let next_timer = self.timers.next();
             let next_due = self.waiting.iter().filter_map(|operation| self.due(operation)).min();
             let wake = next_timer.into_iter().chain(next_due).min();
             let idle = self.ready.is_empty();
@@ -243,7 +241,7 @@ impl World {
             self.now = self.now.max(wake);
             self.release_due();
             if next_timer == Some(wake) {
-                let ((deadline, _), answer) = self.timers.pop_first().expect("just seen");
+                let (deadline, answer) = self.timers.take();
                 self.trace.mix(&[0x71, u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX)]);
                 return Some(Event::Timer(answer));
             }
@@ -252,17 +250,6 @@ impl World {
 
     fn early(&mut self) -> bool {
         self.rng.chance(self.early_timers, 1_000_000)
-    }
-
-    /// The next deadline that someone still waits for.
-    fn next_timer(&mut self) -> Option<Duration> {
-        while let Some(first) = self.timers.first_entry() {
-            if !first.get().is_abandoned() {
-                return Some(first.key().0);
-            }
-            drop(first.remove());
-        }
-        None
     }
 
     fn due(&self, operation: &Operation) -> Option<Duration> {
@@ -401,21 +388,28 @@ impl World {
         }
         let short = len > 0 && self.strikes(disk, Fault::ShortRead, offset);
         let len = if short { self.rng.index(len / SECTOR) * SECTOR } else { len };
-        let mut buffer = Aligned::with_capacity(len);
-        if self.strikes(disk, Fault::StaleRead, offset) {
+        let content = if self.strikes(disk, Fault::StaleRead, offset) {
+            let mut buffer = Aligned::with_capacity(len);
             self.disks[disk].media.read_previous(offset, len, |piece| buffer.push(piece));
+            buffer.freeze()
         } else {
             let misdirected = self.strikes(disk, Fault::MisdirectedRead, offset);
             let offset = if misdirected { self.elsewhere(disk, offset, len) } else { offset };
-            self.disks[disk].media.read(offset, len, |piece| buffer.push(piece));
-        }
-        if len > 0 && self.strikes(disk, Fault::UnstableRead, offset) {
-            for _ in 0..=self.rng.below(8) {
-                buffer.as_mut()[self.rng.index(len)] ^= 1 << self.rng.below(8);
-            }
-        }
+            self.disks[disk].media.read_aligned(offset, len)
+        };
+        let unstable = len > 0 && self.strikes(disk, Fault::UnstableRead, offset);
+        let content = if unstable { self.flipped(&content) } else { content };
         self.disks[disk].read += bytes(len);
-        Ok(buffer.freeze())
+        Ok(content)
+    }
+
+    /// The same, but for a few bits.
+    fn flipped(&mut self, content: &[u8]) -> Bytes {
+        let mut flipped = Aligned::copy_of(content);
+        for _ in 0..=self.rng.below(8) {
+            flipped.as_mut()[self.rng.index(content.len())] ^= 1 << self.rng.below(8);
+        }
+        flipped.freeze()
     }
 
     fn write(
@@ -444,7 +438,7 @@ impl World {
         let offset = if misdirected { self.elsewhere(disk, offset, total) } else { offset };
         if total > 0 && self.strikes(disk, Fault::ShortWrite, offset) {
             let written = self.rng.index(total / SECTOR) * SECTOR;
-            self.store(disk, offset, &pieces.concat()[..written]);
+            self.store(disk, offset, &Bytes::from(pieces.concat()).slice(..written));
             return Ok(written);
         }
         let mut at = offset;
@@ -467,7 +461,7 @@ impl World {
     }
 
     /// Whole blocks that are written can be read again.
-    fn store(&mut self, disk: usize, offset: u64, content: &[u8]) {
+    fn store(&mut self, disk: usize, offset: u64, content: &Bytes) {
         let disk = &mut self.disks[disk];
         disk.media.write(offset, content);
         if !disk.latent.is_empty() {
@@ -485,7 +479,7 @@ impl World {
 
     /// Stores the whole, a part or nothing of a write.
     fn store_interrupted(&mut self, disk: usize, offset: u64, pieces: &[Bytes]) {
-        let new = pieces.concat();
+        let new = Bytes::from(pieces.concat());
         if new.is_empty() {
             return;
         }
@@ -496,7 +490,7 @@ impl World {
                 let mut content = Vec::with_capacity(new.len());
                 self.disks[disk].media.read(offset, new.len(), |piece| content.extend_from_slice(piece));
                 tear(&mut self.rng, &mut content, &new);
-                self.store(disk, offset, &content);
+                self.store(disk, offset, &content.into());
                 self.count(Fault::Torn);
             }
         }

@@ -76,9 +76,11 @@ pub(super) fn sweep(args: &Sim) -> Result<Sweep, Failure> {
     let sweep = Mutex::new(Sweep::default());
     let bar = progress::count("seeds", args.seeds);
     scope(|scope| {
-        for _ in 0..jobs(args) {
+        // This thread is one of them: memory costs less where there is no other.
+        for _ in 1..jobs(args) {
             scope.spawn(|| run(&work, &sweep, &bar));
         }
+        run(&work, &sweep, &bar);
     });
     bar.finish_and_clear();
     let mut sweep = sweep.into_inner().unwrap_or_else(PoisonError::into_inner);

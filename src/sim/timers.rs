@@ -1,7 +1,7 @@
 //! Sleeps of a simulated run, and whose time is over next.
 //!
-//! Nearly all are limits of operations: thousands, of a few lengths, and hardly one is ever reached. Sleeps of one length
-//! end in the order in which they began.
+//! Nearly all are limits of operations: thousands, of a few lengths, and hardly one is ever reached. Sleeps of one
+//! length end in the order in which they began.
 
 use crate::runtime::Completer;
 use std::collections::{BTreeMap, VecDeque};

@@ -69,6 +69,8 @@ pub struct Progress {
     pub(super) closing: bool,
     /// A job works on the segments.
     pub(super) maintaining: bool,
+    /// Someone gives columns to segments, or takes a member back that may have some.
+    filling: bool,
     /// Which one, if it is a long one.
     pub(super) job: Option<JobKind>,
     /// How jobs are held, by their kinds.
@@ -353,6 +355,18 @@ impl Core {
         }
     }
 
+    /// The right to give columns to segments, which a rebuild has for some of them at a time, or to take a member back:
+    /// a column that is being made anew elsewhere must not come back meanwhile.
+    pub(crate) async fn filling(&self) -> Filling<'_> {
+        loop {
+            let listen = self.changed.listen();
+            if self.progress.with(|progress| !std::mem::replace(&mut progress.filling, true)) {
+                return Filling(self);
+            }
+            listen.await;
+        }
+    }
+
     /// Jobs are to end where they are: the array is being closed, or has failed.
     pub(crate) fn is_ending(&self) -> bool {
         self.progress.with(|progress| progress.closing) || self.writable().is_err()
@@ -381,6 +395,16 @@ pub(crate) struct Maintenance<'a>(&'a Core);
 impl Drop for Maintenance<'_> {
     fn drop(&mut self) {
         self.0.progress.with(|progress| progress.maintaining = false);
+        self.0.changed.notify_all();
+    }
+}
+
+/// See [`Core::filling`].
+pub(crate) struct Filling<'a>(&'a Core);
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.0.progress.with(|progress| progress.filling = false);
         self.0.changed.notify_all();
     }
 }

@@ -120,8 +120,14 @@ impl Core {
         let candidate = in_time(&self.env, candidate, &self.config);
         let at = |error: Error| error.context(&candidate.path);
         let found = read_rings(candidate.device.as_ref()).await;
+        let _filling = self.filling().await;
+        // What a rebuild has made anew of its columns is durably elsewhere, before it has the chunks of these to give.
+        self.checkpoint().await?;
         {
             let _turn = self.turn().await;
+            if self.is_ending() {
+                return Err(Error::new(Kind::Closed, "the array is being closed"));
+            }
             pool.check_out(slot).and_then(|()| pool.check_same(slot, &found)).map_err(at)?;
             self.reform(|| {
                 pool.take_back(slot, candidate.device.clone());

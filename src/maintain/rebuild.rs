@@ -159,13 +159,14 @@ impl Rebuild<'_> {
     /// Rebuilds some segments at once. Returns those that cannot be completed.
     async fn group(&mut self, group: &[Lacking]) -> Result<Vec<SegmentId>> {
         let stripes = self.core.stripes();
+        let _filling = self.core.filling().await;
         let mut hopeless = Vec::new();
         let mut tasks: Vec<(&Lacking, Vec<Refill>)> = Vec::new();
         let mut claimed: BTreeMap<SegmentId, Vec<ChunkAddress>> = BTreeMap::new();
         for lacking in group {
-            let (refills, fresh) = self.claim(lacking);
+            let (refills, fresh, is_all) = self.claim(lacking);
             claimed.insert(lacking.segment, fresh);
-            if refills.len() < lacking.columns.len() {
+            if !is_all {
                 hopeless.push(lacking.segment);
                 self.cramped.insert(lacking.segment);
             }
@@ -203,8 +204,8 @@ impl Rebuild<'_> {
         Ok(hopeless)
     }
 
-    /// Chunks for the columns that a segment lacks, and those of them that were free.
-    fn claim(&self, lacking: &Lacking) -> (Vec<Refill>, Vec<ChunkAddress>) {
+    /// Chunks for the columns that a segment still lacks, those of them that were free, and whether none is without.
+    fn claim(&self, lacking: &Lacking) -> (Vec<Refill>, Vec<ChunkAddress>, bool) {
         let reserves = self.core.reserves();
         let leaving = self.core.stripes().pool.leaving();
         self.core.stripes().space.with(|space| {
@@ -216,15 +217,19 @@ impl Rebuild<'_> {
             let old = |column: Column| columns.get(usize::from(column.0)).and_then(ColumnState::address);
             let stays = |column: &Column| !old(*column).is_some_and(|at| leaving.contains(&at.slot));
             let mut wanted = lacking.columns.clone();
+            // A member may have come back meanwhile.
+            wanted.retain(|column| !space.has(lacking.segment, *column));
             wanted.sort_by_key(stays);
-            for column in wanted {
+            for column in &wanted {
+                let column = *column;
                 if let Some(target) = space.claim(lacking.segment, column, &taken, reserves) {
                     taken.push(target);
                     fresh.extend((old(column) != Some(target)).then_some(target));
                     refills.push(Refill { column, target });
                 }
             }
-            (refills, fresh)
+            let is_all = refills.len() == wanted.len();
+            (refills, fresh, is_all)
         })
     }
 

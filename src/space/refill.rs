@@ -100,7 +100,7 @@ impl Space {
     }
 
     /// Whether a column is complete on a member in use.
-    fn has(&self, id: SegmentId, column: Column) -> bool {
+    pub fn has(&self, id: SegmentId, column: Column) -> bool {
         let address = self.segments.get(&id).and_then(|segment| segment.column(column));
         address.is_some_and(|at| self.members[usize::from(at.slot.0)].active)
     }
@@ -161,7 +161,7 @@ impl Space {
         });
         if let Some(old) = old.address().filter(|old| *old != address) {
             // It is on a member that is not in use: nobody takes it before that member comes back, and that is
-            // behind the checkpoint that writes this row.
+            // behind the checkpoint that writes this row, also while the array is open.
             assert!(!self.members[usize::from(old.slot.0)].active, "a column in use is not replaced");
             self.members[usize::from(old.slot.0)].free.insert(old.chunk);
         }

@@ -1,5 +1,6 @@
 //! What the command line takes.
 
+use crate::attach::{Means, Wish};
 use crate::endure::Endure;
 use crate::logs::Format;
 use crate::names::{
@@ -83,9 +84,10 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Make a block device of a volume, and print its path
     ///
-    /// For file systems, and for whatever else wants a disk. The device is a loop device on a file that a server in the
-    /// background serves (FUSE); what it says is kept in /run/paritas. The server ends with the last device of its
-    /// array. A volume that is attached already is told again. Needs root.
+    /// For file systems, and for whatever else wants a disk. A server in the background serves the volume to the
+    /// kernel: by the kernel's NBD client where it is loaded (modprobe nbd), else by a FUSE file with a loop device on
+    /// it; what it says is kept in /run/paritas. The server ends with the last device of its array. A volume that is
+    /// attached already is told again. Needs root.
     Attach(Attach),
     /// Flush a device that attach has made, and take it away
     Detach(Detach),
@@ -107,6 +109,9 @@ pub(crate) enum Command {
     /// What attach starts in the background
     #[command(name = "__keep", hide = true)]
     Keep(Keep),
+    /// Waits for a server's death
+    #[command(name = "__guard", hide = true)]
+    Guard(Guard),
 }
 
 #[derive(Args)]
@@ -490,6 +495,15 @@ pub(crate) struct Attach {
     /// Let nobody write to it. An array that is opened for that is written to by nothing, not even by what heals it
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// By what the kernel is to have the device [default: the best that is there, or what it is attached by]
+    #[arg(long, value_name = "MEANS")]
+    pub(crate) means: Option<Means>,
+}
+
+impl Attach {
+    pub(crate) fn wish(&self) -> Wish {
+        Wish { sector: self.sector, read_only: self.read_only, means: self.means }
+    }
 }
 
 #[derive(Args)]
@@ -509,6 +523,22 @@ pub(crate) struct Keep {
     pub(crate) sector: Option<u32>,
     #[arg(long)]
     pub(crate) read_only: bool,
+    #[arg(long)]
+    pub(crate) means: Option<Means>,
+}
+
+impl Keep {
+    pub(crate) fn wish(&self) -> Wish {
+        Wish { sector: self.sector, read_only: self.read_only, means: self.means }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Guard {
+    /// The number of the device
+    pub(crate) index: u32,
+    /// Its name
+    pub(crate) name: String,
 }
 
 #[derive(Args)]

@@ -52,7 +52,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "paritas serve array --listen 0.0.0.0:10809 --tls-cert cert.pem --tls-key key.pem --export mail",
         ],
     ),
-    ("attach", &["paritas attach array:mail", "paritas attach array:mail --sector 512 --read-only"]),
+    (
+        "attach",
+        &[
+            "paritas attach array:mail",
+            "paritas attach array:mail --sector 512 --read-only",
+            "paritas attach array:mail --means fuse",
+        ],
+    ),
     ("detach", &["paritas detach /dev/loop7"]),
     ("salvage", &["paritas salvage array"]),
     ("demo", &["paritas demo --input src"]),

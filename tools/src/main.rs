@@ -120,5 +120,6 @@ fn run(command: Command, json: bool, caller: &Caller) -> Result<Report, Failure>
         Command::Schema(args) => schema::run(&args),
         Command::Endure(args) => endure::run(&args),
         Command::Keep(args) => attach::keeper::run(&args),
+        Command::Guard(args) => attach::guard::run(&args),
     }
 }

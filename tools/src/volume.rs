@@ -81,9 +81,10 @@ fn resize(args: &VolumeArgs, size: u64, consent: Consent, caller: &Caller) -> Re
     })?;
     let array = session::open_for(caller, args)?;
     let name = &args.volume.volume;
-    array.volume(name)?.resize(size)?;
+    let volume = array.volume(name)?;
+    volume.resize(size)?;
     if let Caller::Elsewhere(remote) = caller {
-        remote.devices().resized(name)?;
+        remote.devices().resized(&volume)?;
     }
     array.close()?;
     Ok(Report::done(

@@ -1,19 +1,16 @@
-//! Volumes of an open array that are block devices: each is a file of a FUSE mount of its own, and a loop device over
-//! that.
+//! Volumes of an open array that are block devices.
 //!
 //! Invariants:
 //! - A volume has at most one device.
 //! - A step that fails takes back those before it: neither a device nor a mount nor a file is left.
 //! - Of a device that somebody uses nothing is taken away.
 
-use super::loops;
+use super::backing::Backing;
+use super::means::{self, Means};
 use super::place::{Place, make_folder};
-use super::users;
+use super::{fuse, nbd, users};
 use paritas::error::{Error, Kind, Result};
-use paritas::frontend::fuse::server::Mount;
 use paritas::volume::Volume;
-use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,6 +19,17 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of a device's sectors, unless told.
 const SECTOR: u32 = 4096;
+
+/// How a device is to be. What is `None` is as it is already, or else chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wish {
+    /// Bytes of its sectors, 512 or 4096.
+    pub(crate) sector: Option<u32>,
+    /// Nobody may write to it.
+    pub(crate) read_only: bool,
+    /// By what it is made.
+    pub(crate) means: Option<Means>,
+}
 
 /// A volume that is a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,19 +42,23 @@ pub(crate) struct Attached {
     pub(crate) sector: u32,
     /// Nobody may write to it.
     pub(crate) read_only: bool,
+    /// By what it was made.
+    pub(crate) means: Means,
 }
 
 impl Attached {
     /// As it is told.
     pub(crate) fn document(&self) -> Value {
-        let Attached { volume, device, sector, read_only } = self;
-        json!({ "volume": volume, "device": device, "sector": sector, "read_only": read_only })
+        let Attached { volume, device, sector, read_only, means } = self;
+        let means = means.name();
+        json!({ "volume": volume, "device": device, "sector": sector, "read_only": read_only, "means": means })
     }
 }
 
 struct Attachment {
     told: Attached,
-    mount: Mount,
+    file: PathBuf,
+    backing: Box<dyn Backing>,
 }
 
 /// The volumes of one array that are devices. Dropping it takes no device away.
@@ -65,28 +77,21 @@ impl Attachments {
         Attachments { place, by_name: BTreeMap::new() }
     }
 
-    /// Makes a block device of a volume, with sectors of 512 or 4096 bytes, or tells which one it is already, which
-    /// then is as large as the volume.
+    /// Makes a block device of a volume, or tells which one it is already, which then is as large as the volume.
     ///
     /// # Errors
-    /// [`Kind::Exists`] when it is one with other sectors, or that more or fewer may write to; [`Kind::Refused`] when
-    /// somebody uses what a server that died has left of it; [`Kind::Io`].
-    pub(crate) fn attach(
-        &mut self,
-        volume: &Volume,
-        sector: Option<u32>,
-        read_only: bool,
-    ) -> Result<Attached> {
+    /// [`Kind::Exists`] when it is another one than is wished for; [`Kind::Refused`] when somebody uses what a server
+    /// that died has left of it, or there are no means; [`Kind::Io`].
+    pub(crate) fn attach(&mut self, volume: &Volume, wish: Wish) -> Result<Attached> {
         if let Some(told) = self.still(volume.name())? {
-            self.resized(volume.name())?;
-            return same(told, sector, read_only);
+            self.resized(volume)?;
+            return same(told, wish);
         }
-        let (file, sector) = (self.place.file(volume.name()), sector.unwrap_or(SECTOR));
+        let file = self.place.file(volume.name());
         clear(&file)?;
         let made = make_folder(&self.place.volumes).and_then(|()| create(&file));
         made.map_err(|error| Error::io(format!("{}: {error}", file.display())))?;
-        let attached = attach(volume, &file, sector, read_only);
-        match attached {
+        match attach(volume, &file, wish) {
             Ok(attachment) => {
                 let told = attachment.told.clone();
                 self.by_name.insert(volume.name().into(), attachment);
@@ -102,9 +107,8 @@ impl Attachments {
     /// What was attached under this name, if it still is: others than this process may take a device away.
     fn still(&mut self, name: &str) -> Result<Option<Attached>> {
         let Some(attachment) = self.by_name.get(name) else { return Ok(None) };
-        let told = attachment.told.clone();
-        if loops::file_of(&told.device).as_deref() == Some(attachment.mount.path()) {
-            return Ok(Some(told));
+        if attachment.backing.is_there() {
+            return Ok(Some(attachment.told.clone()));
         }
         self.end(name)?;
         Ok(None)
@@ -124,20 +128,14 @@ impl Attachments {
 
     fn end(&mut self, name: &str) -> Result<()> {
         let Some(attachment) = self.by_name.get_mut(name) else { return Ok(()) };
-        let (device, file) = (attachment.told.device.clone(), attachment.mount.path().to_owned());
-        if loops::file_of(&device).as_deref() == Some(&file) {
-            loops::release(&device, true)?;
-        }
-        if let Err(error) = attachment.mount.unmount() {
-            // The device is gone. Who has the file itself open may go on; it has no name any more.
-            tracing::warn!("{error}; {}", users::openers(&file).join(", and "));
-        }
+        attachment.backing.end()?;
+        let file = attachment.file.clone();
         self.by_name.remove(name);
         self.remove(&file);
         Ok(())
     }
 
-    /// The file that a volume was mounted on, and the folder with the last one.
+    /// The file of a volume, and the folder with the last one.
     fn remove(&self, file: &Path) {
         // Whatever is left here is in nobody's way, and found by the next attachment.
         let _left = fs::remove_file(file).is_err() || fs::remove_dir(&self.place.volumes).is_err();
@@ -152,12 +150,9 @@ impl Attachments {
     ///
     /// # Errors
     /// [`Kind::Io`].
-    pub(crate) fn resized(&self, volume: &str) -> Result<()> {
-        let Some(attachment) = self.by_name.get(volume) else { return Ok(()) };
-        // The kernel remembers a size until it is asked for.
-        let path = attachment.mount.path();
-        fs::metadata(path).map_err(|error| Error::io(format!("{}: {error}", path.display())))?;
-        loops::resize(&attachment.told.device)
+    pub(crate) fn resized(&self, volume: &Volume) -> Result<()> {
+        let Some(attachment) = self.by_name.get(volume.name()) else { return Ok(()) };
+        attachment.backing.resize(volume.size()?)
     }
 
     /// Takes all devices away that nobody uses, and says what keeps the others. What was written to these is flushed.
@@ -177,15 +172,19 @@ impl Attachments {
 }
 
 /// What is attached already, if that is what is asked for.
-fn same(told: Attached, sector: Option<u32>, read_only: bool) -> Result<Attached> {
-    if sector.is_none_or(|sector| sector == told.sector) && read_only == told.read_only {
+fn same(told: Attached, wish: Wish) -> Result<Attached> {
+    if wish.sector.is_none_or(|sector| sector == told.sector)
+        && wish.means.is_none_or(|means| means == told.means)
+        && wish.read_only == told.read_only
+    {
         return Ok(told);
     }
     let access = if told.read_only { "to be read only" } else { "to be written" };
-    let Attached { volume, device, sector, .. } = &told;
-    let device = device.display();
-    let text =
-        format!("{volume} is {device} already, with sectors of {sector} bytes, {access}: detach it first");
+    let Attached { volume, device, sector, means, .. } = &told;
+    let (device, means) = (device.display(), means.name());
+    let text = format!(
+        "{volume} is {device} already, by {means}, with sectors of {sector} bytes, {access}: detach it first"
+    );
     Err(Error::new(Kind::Exists, text))
 }
 
@@ -193,51 +192,41 @@ fn create(file: &Path) -> std::io::Result<()> {
     File::options().write(true).create_new(true).mode(0o600).open(file).map(|_| ())
 }
 
-fn attach(volume: &Volume, file: &Path, sector: u32, read_only: bool) -> Result<Attachment> {
-    let mut mount = Mount::new(volume, file, read_only, |text| tracing::warn!("{text}"))?;
-    match loops::make(file, sector, read_only) {
-        Ok(device) => {
-            let told = Attached { volume: volume.name().into(), device, sector, read_only };
-            Ok(Attachment { told, mount })
-        }
-        Err(error) => {
-            mount.unmount()?;
-            Err(error)
+/// By the best means that work, or by those that are wished for.
+fn attach(volume: &Volume, file: &Path, wish: Wish) -> Result<Attachment> {
+    let (sector, read_only) = (wish.sector.unwrap_or(SECTOR), wish.read_only);
+    let mut failures: Vec<String> = Vec::new();
+    for means in means::usable(wish.means)? {
+        let made: Result<Box<dyn Backing>> = match means {
+            Means::Nbd => nbd::make(volume, file, sector, read_only).map(|made| Box::new(made) as _),
+            Means::Fuse => fuse::make(volume, file, sector, read_only).map(|made| Box::new(made) as _),
+        };
+        match made {
+            Ok(backing) => {
+                let device = backing.device().to_owned();
+                let told = Attached { volume: volume.name().into(), device, sector, read_only, means };
+                return Ok(Attachment { told, file: file.into(), backing });
+            }
+            Err(error) => {
+                tracing::warn!("{}: {error}", means.name());
+                failures.push(error.to_string());
+            }
         }
     }
+    Err(Error::io(failures.join("; ")))
 }
 
-/// Takes away what a server that died has left of a volume's file: its loop device, its mount, and the file.
+/// Takes away what a server that died has left of a volume's file, by whichever means it was attached: its device, its
+/// mount, and the file.
 ///
 /// # Errors
 /// [`Kind::Refused`] when somebody uses it, or serves it still; [`Kind::Io`].
 pub(crate) fn clear(file: &Path) -> Result<()> {
     let failed = |error: std::io::Error| Error::io(format!("{}: {error}", file.display()));
-    let is_dead = match fs::metadata(file) {
-        Ok(_) => false,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => true,
-        Err(error) => return Err(failed(error)),
-    };
-    if !is_dead && users::is_mount_point(file) {
-        let text = format!("{} is served by another process", file.display());
-        return Err(Error::new(Kind::Busy, text));
+    if fs::symlink_metadata(file).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(());
     }
-    for device in loops::over(file) {
-        // What it could not write any more is lost, as in any crash.
-        loops::release(&device, false).map_err(|error| {
-            error.context("the server that this device had has died, and the device is dead")
-        })?;
-    }
-    if is_dead {
-        unmount(file, UnmountFlags::empty()).map_err(|error| {
-            let kind = if error == Errno::BUSY { Kind::Refused } else { Kind::Io };
-            let users = users::openers(file).join(", and ");
-            Error::new(
-                kind,
-                format!("{}, which a server that died has left: {error}; it {users}", file.display()),
-            )
-        })?;
-    }
+    fuse::clear(file)?;
+    nbd::clear(file)?;
     fs::remove_file(file).map_err(failed)
 }

@@ -1,9 +1,9 @@
 //! The devices of the array that a server has open, for all who ask it, one after the other.
 
-use super::attachments::{Attached, Attachments};
+use super::attachments::{Attached, Attachments, Wish};
 use super::place::Place;
 use paritas::error::{Error, Kind, Result};
-use paritas::volume::Array;
+use paritas::volume::{Array, Volume};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -36,21 +36,15 @@ impl Devices {
     ///
     /// # Errors
     /// Its, [`Kind::NotFound`] without such a volume, and [`Kind::Refused`] when nothing can be written.
-    pub(crate) fn attach(
-        &self,
-        array: &Array,
-        volume: &str,
-        sector: Option<u32>,
-        read_only: bool,
-    ) -> Result<Attached> {
-        if self.read_only && !read_only {
+    pub(crate) fn attach(&self, array: &Array, volume: &str, wish: Wish) -> Result<Attached> {
+        if self.read_only && !wish.read_only {
             return Err(Error::new(
                 Kind::Refused,
                 "the array is open to be read only, for volumes that are attached so: detach these first",
             ));
         }
         let volume = array.volume(volume)?;
-        self.state().attachments.attach(&volume, sector, read_only)
+        self.state().attachments.attach(&volume, wish)
     }
 
     /// Flushes a device and takes it away.
@@ -83,7 +77,7 @@ impl Devices {
     ///
     /// # Errors
     /// See [`Attachments::resized`].
-    pub(crate) fn resized(&self, volume: &str) -> Result<()> {
+    pub(crate) fn resized(&self, volume: &Volume) -> Result<()> {
         self.state().attachments.resized(volume)
     }
 

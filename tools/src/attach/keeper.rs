@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Keep) -> Result<Report, Failure> {
 }
 
 fn keep(args: &Keep, array: &Array, devices: &Arc<Devices>) -> Result<(), Failure> {
-    let first = devices.attach(array, &args.volume, args.sector, args.read_only)?;
+    let first = devices.attach(array, &args.volume, args.wish())?;
     let told = end_on_signal(devices)
         .and_then(|()| {
             print(&format!("{:#}", first.document())).map_err(|error| Failure::io(error.to_string()))
@@ -51,7 +51,7 @@ fn end_on_signal(devices: &Arc<Devices>) -> Result<(), Failure> {
 
 /// What starts such a server.
 pub(crate) fn command_line(args: &Attach) -> Result<Vec<OsString>, Failure> {
-    let Attach { volume, sector, read_only } = args;
+    let Attach { volume, sector, read_only, means } = args;
     let (array, name) = (&volume.volume.array, &volume.choice.name);
     let place =
         std::path::absolute(array).map_err(|error| Failure::io(format!("{}: {error}", array.display())))?;
@@ -61,6 +61,9 @@ pub(crate) fn command_line(args: &Attach) -> Result<Vec<OsString>, Failure> {
     }
     if let Some(sector) = sector {
         words.extend(["--sector".into(), sector.to_string().into()]);
+    }
+    if let Some(means) = means {
+        words.extend(["--means".into(), means.name().into()]);
     }
     if *read_only {
         words.push("--read-only".into());
@@ -72,6 +75,7 @@ pub(crate) fn command_line(args: &Attach) -> Result<Vec<OsString>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attach::Means;
     use crate::cli::{Choice, Cli, Command, VolumeArgs};
     use crate::names::VolumeName;
     use clap::Parser;
@@ -81,12 +85,12 @@ mod tests {
         let volume = VolumeName { array: "-dir".into(), volume: "--v".into() };
         let volume = VolumeArgs { volume, choice: Choice { name: Some("n".into()) } };
         let mut words = vec!["paritas".into()];
-        let attach = Attach { volume, sector: Some(512), read_only: true };
+        let attach = Attach { volume, sector: Some(512), read_only: true, means: Some(Means::Fuse) };
         words.extend(command_line(&attach).expect("one"));
         let parsed = Cli::try_parse_from(words).expect("understood");
         let Command::Keep(keep) = parsed.command else { panic!("another command") };
         assert!(parsed.json && keep.array.array.is_absolute() && keep.array.array.ends_with("-dir"));
-        assert_eq!((keep.volume.as_str(), keep.sector, keep.read_only), ("--v", Some(512), true));
+        assert_eq!((keep.volume.as_str(), keep.wish()), ("--v", attach.wish()));
         assert_eq!(keep.array.choice.name.as_deref(), Some("n"));
     }
 }

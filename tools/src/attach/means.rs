@@ -1,6 +1,8 @@
 //! What the kernel offers to make a block device of a volume.
 
-use crate::outcome::Failure;
+use super::nbd;
+use clap::ValueEnum;
+use paritas::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -8,12 +10,36 @@ use std::path::{Path, PathBuf};
 /// Where programs of the system lie that are not in everybody's path.
 const SYSTEM: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
-/// What must be there, what it is for, and how it comes about.
-const NEEDED: [(&str, &str); 2] = [("dev/fuse", "fuse"), ("dev/loop-control", "loop")];
+/// Where one sees that a kernel has ublk. It would be better than both; but the crate for it, libublk, needs one at run
+/// time, bitmaps, whose licence (MPL) asks more than this program's.
+const UBLK: &str = "dev/ublk-control";
 
-/// Other means that a kernel may have, and where one sees them. They are not used.
-const OTHERS: [(&str, &str); 2] =
-    [("ublk", "dev/ublk-control"), ("the kernel's NBD client", "sys/module/nbd")];
+/// By what a device is made. The best comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Means {
+    /// The kernel's NBD client
+    Nbd,
+    /// A file of a FUSE mount, and a loop device on it
+    Fuse,
+}
+
+impl Means {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Means::Nbd => "nbd",
+            Means::Fuse => "fuse",
+        }
+    }
+
+    /// What keeps it from being used here.
+    fn lacks(self, system: &System) -> Vec<String> {
+        match self {
+            Means::Nbd => system.lacks_client(),
+            Means::Fuse => system.lacks_fuse(),
+        }
+    }
+}
 
 /// A program of the system, in the path or where such programs lie.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
@@ -22,35 +48,71 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Looks whether there is a FUSE and a loop device to be had.
+/// The means that can be used here, of those that are wished for, the best first. At least one.
 ///
 /// # Errors
-/// Names all that is missing, and what to do about it.
-pub(crate) fn check() -> Result<(), Failure> {
-    check_below(Path::new("/"), program("losetup").is_some())
+/// [`Kind::Refused`] when there are none; it names all that is missing, and what to do about it.
+pub(crate) fn usable(wish: Option<Means>) -> Result<Vec<Means>> {
+    let system = System {
+        root: "/".into(),
+        has_losetup: program("losetup").is_some(),
+        client: nbd::family().map(|_| ()),
+        is_root: rustix::process::geteuid().is_root(),
+    };
+    usable_on(wish, &system)
 }
 
-/// As a system has it whose root is `root`.
-fn check_below(root: &Path, has_losetup: bool) -> Result<(), Failure> {
-    let mut missing: Vec<String> =
-        NEEDED.iter().filter_map(|(device, module)| lack(root, device, module)).collect();
-    if !has_losetup {
-        missing.push("losetup: not found (install util-linux)".into());
+/// What there is.
+struct System {
+    /// Where its devices are.
+    root: PathBuf,
+    has_losetup: bool,
+    /// What the kernel says of its NBD client.
+    client: io::Result<()>,
+    is_root: bool,
+}
+
+fn usable_on(wish: Option<Means>, system: &System) -> Result<Vec<Means>> {
+    let all = wish.map_or_else(|| Means::value_variants().to_vec(), |only| vec![only]);
+    let looked: Vec<(Means, Vec<String>)> = all.iter().map(|means| (*means, means.lacks(system))).collect();
+    let usable: Vec<Means> =
+        looked.iter().filter(|(_, lacks)| lacks.is_empty()).map(|(means, _)| *means).collect();
+    if !usable.is_empty() {
+        return Ok(usable);
     }
-    if missing.is_empty() {
-        return Ok(());
+    let mut tried: Vec<String> =
+        looked.iter().map(|(means, lacks)| format!("{}: {}", means.name(), lacks.join("; "))).collect();
+    if wish.is_none() {
+        let seen = if system.root.join(UBLK).exists() { "there, but" } else { "not there, and" };
+        tried.push(format!("ublk: {seen} not used by this version"));
     }
-    let others = OTHERS.map(|(name, place)| {
-        let seen =
-            if root.join(place).exists() { "there, but not used by this version" } else { "not there" };
-        format!("{name}: {seen}")
-    });
-    Err(Failure::refused(format!(
-        "no block device can be made here, which takes a FUSE and a loop device: {}. Other means: {}. \
-         `paritas serve` needs none of them",
-        missing.join("; "),
-        others.join("; ")
-    )))
+    let text =
+        format!("no block device can be made here. {}. `paritas serve` needs none of this", tried.join(". "));
+    Err(Error::new(Kind::Refused, text))
+}
+
+impl System {
+    fn lacks_client(&self) -> Vec<String> {
+        let missing = match &self.client {
+            Ok(()) if self.is_root => return Vec::new(),
+            Ok(()) => "must be run by root".into(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                "not there (modprobe nbd, or a kernel that has it)".into()
+            }
+            Err(error) => error.to_string(),
+        };
+        vec![format!("the kernel's NBD client: {missing}")]
+    }
+
+    fn lacks_fuse(&self) -> Vec<String> {
+        let devices = [("dev/fuse", "fuse"), ("dev/loop-control", "loop")];
+        let mut missing: Vec<String> =
+            devices.iter().filter_map(|(device, module)| lack(&self.root, device, module)).collect();
+        if !self.has_losetup {
+            missing.push("losetup: not found (install util-linux)".into());
+        }
+        missing
+    }
 }
 
 /// What keeps a device from being used. To open it loads its module, where the system can do that.
@@ -75,24 +137,61 @@ fn plain(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    fn system(root: &Path) -> System {
+        System {
+            root: root.into(),
+            has_losetup: false,
+            client: Err(ErrorKind::NotFound.into()),
+            is_root: true,
+        }
+    }
+
     #[test]
     fn what_is_missing_is_named_with_what_to_do() {
         let root = tempfile::tempdir().expect("a folder");
-        let text = |has_losetup| format!("{:?}", check_below(root.path(), has_losetup).expect_err("missing"));
-        let nothing = text(false);
-        for part in ["/dev/fuse: not there (modprobe fuse", "/dev/loop-control: not there (modprobe loop"] {
+        let mut system = system(root.path());
+        let text = |system: &System, wish| usable_on(wish, system).expect_err("missing").to_string();
+        let nothing = text(&system, None);
+        for part in [
+            "/dev/fuse: not there (modprobe fuse",
+            "/dev/loop-control: not there (modprobe loop",
+            "install util-linux",
+            "client: not there (modprobe nbd",
+            "ublk: not there, and not used",
+        ] {
             assert!(nothing.contains(part), "{nothing}");
         }
-        assert!(nothing.contains("install util-linux") && nothing.contains("ublk: not there"), "{nothing}");
+        system.has_losetup = true;
         std::fs::create_dir_all(root.path().join("dev")).expect("made");
-        std::fs::create_dir_all(root.path().join("sys/module/nbd")).expect("made");
         std::fs::write(root.path().join("dev/fuse"), "").expect("made");
-        let some = text(true);
+        let some = text(&system, None);
         assert!(!some.contains("/dev/fuse") && some.contains("/dev/loop-control"), "{some}");
-        assert!(some.contains("NBD client: there") && !some.contains("losetup"), "{some}");
+        assert!(!some.contains("losetup"), "{some}");
+        std::fs::write(root.path().join(UBLK), "").expect("made");
+        assert!(text(&system, None).contains("ublk: there, but not used"));
+        let only = text(&system, Some(Means::Fuse));
+        assert!(!only.contains("NBD"), "what was not wished for is not missed: {only}");
+        system.client = Err(io::Error::other("it is too old"));
+        assert!(text(&system, Some(Means::Nbd)).contains("client: it is too old"));
+        (system.client, system.is_root) = (Ok(()), false);
+        assert!(text(&system, Some(Means::Nbd)).contains("client: must be run by root"));
+    }
+
+    #[test]
+    fn the_best_comes_first_and_what_was_wished_for_alone() {
+        let root = tempfile::tempdir().expect("a folder");
+        let mut system = system(root.path());
+        std::fs::create_dir_all(root.path().join("dev")).expect("made");
+        std::fs::write(root.path().join("dev/fuse"), "").expect("made");
         std::fs::write(root.path().join("dev/loop-control"), "").expect("made");
-        assert!(check_below(root.path(), true).is_ok());
-        assert!(check_below(root.path(), false).is_err());
+        system.has_losetup = true;
+        let usable = |system: &System, wish| usable_on(wish, system).expect("some");
+        assert_eq!(usable(&system, None), [Means::Fuse]);
+        system.client = Ok(());
+        assert_eq!(usable(&system, None), [Means::Nbd, Means::Fuse]);
+        assert_eq!(usable(&system, Some(Means::Fuse)), [Means::Fuse]);
+        system.has_losetup = false;
+        assert_eq!(usable(&system, None), [Means::Nbd]);
     }
 
     #[test]

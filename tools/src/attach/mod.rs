@@ -4,22 +4,33 @@
 //! | --- | --- |
 //! | [`means`] | what the kernel offers |
 //! | [`place`] | where servers keep what devices need |
-//! | [`loops`], [`users`] | loop devices, and who uses them |
+//! | [`claims`], [`users`] | devices that are to go, and who uses them |
+//! | [`backing`] | what stands behind a device |
+//! | [`fuse`], [`loops`] | a file of a FUSE mount, and a loop device on it |
+//! | [`nbd`], [`netlink`], [`guard`] | the kernel's NBD client, how it is asked, and who tells it of a server's death |
 //! | [`attachments`], [`devices`] | the volumes of an open array that are devices, and who asks for them |
 //! | [`daemon`], [`descriptors`] | a server in the background |
 //! | [`keeper`] | the one that is started here |
 
 mod attachments;
+mod backing;
+mod claims;
 mod daemon;
 mod descriptors;
 mod devices;
+mod fuse;
+pub(crate) mod guard;
 pub(crate) mod keeper;
 mod loops;
 mod means;
+mod nbd;
+mod netlink;
 mod place;
 mod users;
 
+pub(crate) use attachments::Wish;
 pub(crate) use devices::Devices;
+pub(crate) use means::Means;
 pub(crate) use place::Place;
 
 use crate::caller::Caller;
@@ -40,10 +51,9 @@ const CHANGE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn attach(args: &cli::Attach, caller: &Caller) -> Result<Report, Failure> {
-    means::check()?;
+    means::usable(args.means)?;
     let Caller::Elsewhere(remote) = caller else { return begin(args) };
-    let cli::Attach { volume, sector, read_only } = args;
-    let attached = remote.devices().attach(remote.array(), &volume.volume.volume, *sector, *read_only)?;
+    let attached = remote.devices().attach(remote.array(), &args.volume.volume.volume, args.wish())?;
     Ok(told(attached.document()))
 }
 
@@ -88,7 +98,9 @@ pub(crate) fn detach(args: &cli::Detach, caller: &Caller) -> Result<Report, Fail
 /// The device's server has died.
 fn clear(device: &Path) -> Result<(), Failure> {
     let folder = make_run_folder()?;
-    let file = loops::file_of(device);
+    let file = loops::file_of(device)
+        .or_else(|| nbd::file_of(device))
+        .or_else(|| place::file_naming(&folder, device));
     let place = file.as_deref().and_then(|file| Some((file, Place::of_file(&folder, file)?)));
     let (file, place) = place
         .ok_or_else(|| Failure::refused(format!("{} is no volume that is attached", device.display())))?;

@@ -1,8 +1,9 @@
 //! Where servers keep what their devices need: in the run folder, never in one of the user's.
 
+use super::users;
 use paritas::types::Uuid;
 use std::fmt::Write;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,22 @@ impl Place {
     pub(crate) fn file(&self, volume: &str) -> PathBuf {
         self.volumes.join(file_name(volume))
     }
+}
+
+/// The file of a volume, of all below `folder`, in which the path of a device is: what a server that died has left of a
+/// device that is gone.
+pub(crate) fn file_naming(folder: &Path, device: &Path) -> Option<PathBuf> {
+    let inside = |folder: &Path| users::names(folder).map(|name| folder.join(name)).collect::<Vec<_>>();
+    // What is mounted on one is no such file, and large.
+    let is_plain = |path: &PathBuf| {
+        !users::is_mount_point(path)
+            && fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= NAME_BYTES as u64)
+    };
+    let files = inside(folder).into_iter().filter(|path| path.is_dir()).flat_map(|folder| inside(&folder));
+    let mut named = files
+        .filter(is_plain)
+        .filter(|path| fs::read(path).is_ok_and(|text| text == device.as_os_str().as_encoded_bytes()));
+    named.next()
 }
 
 /// Makes a folder, and those above it, that only this user may look into.
@@ -90,5 +107,18 @@ mod tests {
         assert!(Place::of_file(folder, Path::new("/var/lib/disk.img")).is_none());
         assert!(Place::of_file(folder, Path::new("/run/paritas/file")).is_none());
         assert!(Place::of_file(folder, Path::new("/")).is_none());
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_found_by_the_file_that_names_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let array = folder.path().join("array");
+        make_folder(&array).expect("made");
+        fs::write(array.join("a"), "/dev/nbd1").expect("written");
+        fs::write(array.join("b"), "/dev/nbd11").expect("written");
+        fs::write(folder.path().join("array.log"), "/dev/nbd2").expect("written");
+        let found = |device: &str| file_naming(folder.path(), Path::new(device));
+        assert_eq!(found("/dev/nbd11"), Some(array.join("b")));
+        assert_eq!((found("/dev/nbd2"), found("/dev/nbd")), (None, None));
     }
 }

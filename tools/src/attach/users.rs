@@ -10,6 +10,32 @@ use std::path::{Path, PathBuf};
 /// Who uses the device, each as "is mounted on /mnt" or "is open in process 7 (dd)"; nobody, as far as this process
 /// may see. This process itself does not count.
 pub(crate) fn of(device: &Path) -> Vec<String> {
+    with_partitions(device, of_itself)
+}
+
+/// The processes that have a device open, or a part of it, other than this one.
+pub(crate) fn device_openers(device: &Path) -> Vec<String> {
+    with_partitions(device, openers)
+}
+
+fn with_partitions(device: &Path, users_of: impl Fn(&Path) -> Vec<String>) -> Vec<String> {
+    let mut users = users_of(device);
+    for partition in partitions(device) {
+        let place = partition.display();
+        users.extend(users_of(&partition).iter().map(|user| format!("has {place}, which {user}")));
+    }
+    users
+}
+
+/// The parts of a device, where the kernel has found a table of them on it.
+fn partitions(device: &Path) -> Vec<PathBuf> {
+    let Some(name) = device.file_name() else { return Vec::new() };
+    let folder = Path::new("/sys/block").join(name);
+    let parts = names(&folder).filter(|part| folder.join(part).join("partition").exists());
+    parts.map(|part| Path::new("/dev").join(part)).collect()
+}
+
+fn of_itself(device: &Path) -> Vec<String> {
     let number = fs::metadata(device).map(|found| found.rdev()).unwrap_or_default();
     let mut users: Vec<String> = mounts(device, number)
         .into_iter()
@@ -22,7 +48,7 @@ pub(crate) fn of(device: &Path) -> Vec<String> {
     }
     let name = device.file_name().unwrap_or_default();
     users.extend(
-        names(&Path::new("/sys/block").join(name).join("holders"))
+        names(&Path::new("/sys/class/block").join(name).join("holders"))
             .map(|holder| format!("is used by /dev/{}", holder.to_string_lossy())),
     );
     users.extend(openers(device));

@@ -10,6 +10,7 @@
 use super::Shared;
 use super::bell::Bell;
 use super::budget::Lease;
+use super::connections::Connections;
 use super::input::{Input, Payload};
 use super::line::{Doing, Line, Pending, State};
 use super::listen::Socket;
@@ -64,19 +65,35 @@ fn late(what: &str) -> End {
 }
 
 /// Serves a client until it goes.
-pub(super) fn serve(shared: &Arc<Shared>, socket: Socket, bell: Arc<Bell>) {
-    let (who, socket) = (socket.to_string(), Arc::new(socket));
-    let stream = Stream::new(socket.clone());
-    let mut wire = Wire { socket, stream, bell, input: Input::new(), output: Output::default() };
+pub(super) fn serve(shared: &Shared, socket: Socket, bell: Arc<Bell>) {
+    let (who, mut wire) = (socket.to_string(), Wire::new(socket, bell));
+    let connections = &shared.connections;
     let served = match wire.negotiate(shared) {
-        Ok(Some((agreed, volume))) => Session::new(shared, wire, agreed, volume, &who).serve(),
+        Ok(Some((agreed, volume))) => Session::new(connections, wire, agreed, volume, &who).serve(),
         negotiated => {
             wire.stream.finish();
             negotiated.map(|_| ())
         }
     };
+    tell(connections, &who, served);
+}
+
+/// Serves a client with whom everything was agreed on elsewhere, until it goes.
+pub(super) fn serve_agreed(
+    connections: &Connections,
+    socket: Socket,
+    bell: Arc<Bell>,
+    agreed: Agreed,
+    volume: Volume,
+) {
+    let (who, wire) = (socket.to_string(), Wire::new(socket, bell));
+    let served = Session::new(connections, wire, agreed, volume, &who).serve();
+    tell(connections, &who, served);
+}
+
+fn tell(connections: &Connections, who: &str, served: Result<(), End>) {
     if let Err(End::Failed(text)) = served {
-        shared.complaints.tell(&format!("{who}: {text}"));
+        connections.complaints.tell(&format!("{who}: {text}"));
     }
 }
 
@@ -130,6 +147,12 @@ struct Wire {
 }
 
 impl Wire {
+    fn new(socket: Socket, bell: Arc<Bell>) -> Wire {
+        let socket = Arc::new(socket);
+        let stream = Stream::new(socket.clone());
+        Wire { socket, stream, bell, input: Input::new(), output: Output::default() }
+    }
+
     fn sleep(&self, reads: bool, until: Instant) -> Result<Woken, End> {
         let sends = !self.output.is_empty() || self.stream.is_pushing();
         sleep(&self.socket, &self.bell, reads, sends, Some(until))
@@ -155,7 +178,7 @@ impl Wire {
 
     /// The handshake. `None` when the client does not want more.
     fn negotiate(&mut self, shared: &Shared) -> Result<Option<(Agreed, Volume)>, End> {
-        let until = Instant::now() + shared.options.limits.handshake;
+        let until = Instant::now() + shared.connections.limits.handshake;
         let mut negotiation = Negotiation::new(shared.tls());
         loop {
             let (taken, step) = negotiation.advance(self.input.bytes(), shared)?;
@@ -194,7 +217,7 @@ impl Wire {
                 Err(error) => return Err(error.into()),
             }
             self.sleep(true, until)?;
-            if shared.is_stopping() {
+            if shared.connections.is_stopping() {
                 return Err(End::Quiet);
             }
             if Instant::now() > until {
@@ -213,7 +236,7 @@ struct Receiving {
 
 /// The transmission phase.
 struct Session<'a> {
-    shared: &'a Arc<Shared>,
+    connections: &'a Connections,
     socket: Arc<Socket>,
     bell: Arc<Bell>,
     input: Input,
@@ -240,13 +263,19 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(shared: &'a Arc<Shared>, wire: Wire, agreed: Agreed, volume: Volume, who: &'a str) -> Session<'a> {
+    fn new(
+        connections: &'a Connections,
+        wire: Wire,
+        agreed: Agreed,
+        volume: Volume,
+        who: &'a str,
+    ) -> Session<'a> {
         let Wire { socket, stream, bell, input, output } = wire;
         let line = Line::new(bell.clone(), stream, output, agreed.mode);
         let waker = Waker::from(line.clone());
         let now = Instant::now();
         Session {
-            shared,
+            connections,
             socket,
             bell,
             input,
@@ -280,7 +309,7 @@ impl<'a> Session<'a> {
     }
 
     fn run(&mut self, state: &mut MutexGuard<'_, State>) -> Result<(), End> {
-        let limits = &self.shared.options.limits;
+        let limits = &self.connections.limits;
         let mut farewell = None;
         loop {
             self.gather(state);
@@ -291,7 +320,7 @@ impl<'a> Session<'a> {
                 self.went = Instant::now();
             }
             self.is_sent = !state.waits();
-            if self.shared.is_stopping() && farewell.is_none() {
+            if self.connections.is_stopping() && farewell.is_none() {
                 self.is_closing = true;
                 farewell = Some(Instant::now() + limits.farewell);
             }
@@ -359,7 +388,7 @@ impl<'a> Session<'a> {
                 if !self.has_complained {
                     self.has_complained = true;
                     let name = &self.agreed.export.name;
-                    self.shared.complaints.tell(&format!("{}: volume '{name}': {text}", self.who));
+                    self.connections.complaints.tell(&format!("{}: volume '{name}': {text}", self.who));
                 }
             }
         }
@@ -431,7 +460,7 @@ impl<'a> Session<'a> {
 
     /// Room for a request.
     fn lend(&self, state: &State, header: &Header) -> Option<Lease> {
-        let limits = &self.shared.options.limits;
+        let limits = &self.connections.limits;
         let bytes = match header.kind {
             command::READ => header.length.min(PAYLOAD_MAX.into()),
             command::BLOCK_STATUS => STATUS_BYTES,
@@ -444,7 +473,7 @@ impl<'a> Session<'a> {
         if !is_first && !has_room || state.output.plain() > HEADERS_MAX {
             return None;
         }
-        self.shared.budget.lend(bytes, &self.bell)
+        self.connections.budget.lend(bytes, &self.bell)
     }
 
     fn start(&mut self, state: &mut State, header: Header, lease: Lease, payload: Bytes) {

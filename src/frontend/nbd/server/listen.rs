@@ -207,6 +207,11 @@ pub(super) fn inherited() -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+/// Lets a socket take [`SEND_BYTES`], or what the kernel gives of that.
+pub(super) fn take_much(stream: &UnixStream) -> io::Result<()> {
+    Ok(sockopt::set_socket_send_buffer_size(stream, SEND_BYTES)?)
+}
+
 /// A connection to a client.
 pub(super) enum Socket {
     Unix(UnixStream),
@@ -214,11 +219,10 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    fn prepare(&self) -> io::Result<()> {
+    pub(super) fn prepare(&self) -> io::Result<()> {
         match self {
             Socket::Unix(stream) => {
-                // The kernel gives what it may give.
-                sockopt::set_socket_send_buffer_size(stream, SEND_BYTES)?;
+                take_much(stream)?;
                 stream.set_nonblocking(true)
             }
             Socket::Tcp(stream) => {

@@ -7,9 +7,11 @@
 mod bell;
 mod budget;
 mod connection;
+mod connections;
 mod input;
 mod limits;
 mod line;
+mod link;
 mod listen;
 mod output;
 mod perform;
@@ -17,25 +19,22 @@ mod stream;
 mod tls;
 
 pub use limits::Limits;
+pub use link::{Link, Terms};
 pub use listen::Address;
 pub use tls::Certificates;
 
 use super::negotiate::{self, Tls};
 use crate::error::{Error, Result};
-use crate::frontend::complaints::Complaints;
 use crate::volume::{Array, Volume};
 use bell::Bell;
-use budget::Budget;
+use connections::Connections;
 use listen::{Listener, Socket};
-use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long the listener rests when the system has no more descriptors or threads to give.
+/// How long the listener rests when the system has no more descriptors to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// What is served, and how.
@@ -64,16 +63,12 @@ impl Default for Options {
     }
 }
 
-/// What all connections share.
+/// What is served, and to whom.
 struct Shared {
     array: Array,
     options: Options,
-    budget: Arc<Budget>,
-    complaints: Complaints,
-    is_stopping: AtomicBool,
     listener: Arc<Bell>,
-    connections: Mutex<BTreeMap<u64, Arc<Bell>>>,
-    left: Condvar,
+    connections: Arc<Connections>,
 }
 
 impl Shared {
@@ -83,10 +78,6 @@ impl Shared {
             (Some(_), false) => Tls::Optional,
             (Some(_), true) => Tls::Required,
         }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Acquire)
     }
 
     fn volumes(&self) -> Vec<Volume> {
@@ -132,9 +123,8 @@ pub struct Stopper(Arc<Shared>);
 impl Stopper {
     /// The server accepts nobody and nothing any more, answers what it has accepted, and returns.
     pub fn stop(&self) {
-        self.0.is_stopping.store(true, Ordering::Release);
+        self.0.connections.stop();
         self.0.listener.ring();
-        self.0.connections.lock().values().for_each(|bell| bell.ring());
     }
 }
 
@@ -166,16 +156,9 @@ impl Server {
             listeners.push(Listener::bind(address)?);
         }
         let none = |error| Error::io(format!("no event of the kernel: {error}"));
-        let shared = Shared {
-            array: array.clone(),
-            budget: Budget::new(options.limits.bytes),
-            options,
-            complaints: Complaints::new(complain),
-            is_stopping: AtomicBool::new(false),
-            listener: Bell::new().map_err(none)?,
-            connections: Mutex::default(),
-            left: Condvar::new(),
-        };
+        let connections = Arc::new(Connections::new(options.limits.clone(), complain));
+        let listener = Bell::new().map_err(none)?;
+        let shared = Shared { array: array.clone(), options, listener, connections };
         Ok(Server { shared: Arc::new(shared), listeners })
     }
 
@@ -201,17 +184,17 @@ impl Server {
     /// [`Kind::Io`](crate::error::Kind::Io) when the sockets cannot be waited for.
     pub fn run(self) -> Result<()> {
         let mut number = 0;
-        while !self.shared.is_stopping() {
+        while !self.shared.connections.is_stopping() {
             for socket in self.wait()? {
                 number += 1;
-                self.shared.admit(number, socket);
+                let shared = self.shared.clone();
+                let serve = move |socket, bell| connection::serve(&shared, socket, bell);
+                // Whoever is turned away learns it from the end of the connection.
+                let _served = self.shared.connections.admit(number, socket, serve);
             }
         }
         drop(self.listeners);
-        // Each keeps to the same limit; this is for one that the system keeps from running.
-        let until = Instant::now() + 2 * self.shared.options.limits.farewell;
-        let mut connections = self.shared.connections.lock();
-        while !connections.is_empty() && !self.shared.left.wait_until(&mut connections, until).timed_out() {}
+        self.shared.connections.wait();
         Ok(())
     }
 
@@ -237,48 +220,11 @@ impl Server {
             match listener.accept() {
                 Ok(socket) => sockets.extend(socket),
                 Err(error) => {
-                    self.shared.complaints.tell(&format!("{}: {error}", listener.address()));
+                    self.shared.connections.complaints.tell(&format!("{}: {error}", listener.address()));
                     std::thread::sleep(EXHAUSTED);
                 }
             }
         }
         Ok(sockets)
-    }
-}
-
-impl Shared {
-    /// A thread for a client, unless there are too many.
-    fn admit(self: &Arc<Shared>, number: u64, socket: Socket) {
-        let Ok(bell) = Bell::new() else {
-            return self.complaints.tell("no event of the kernel for a client");
-        };
-        {
-            let mut connections = self.connections.lock();
-            if connections.len() >= self.options.limits.connections {
-                drop(connections);
-                return self.complaints.tell(&format!("{socket}: turned away, too many are connected"));
-            }
-            connections.insert(number, bell.clone());
-        }
-        // Whoever stopped the server before that has not rung this one.
-        if self.is_stopping() {
-            bell.ring();
-        }
-        let shared = self.clone();
-        let thread = std::thread::Builder::new().name(format!("nbd {number}"));
-        let spawned = thread.spawn(move || {
-            connection::serve(&shared, socket, bell);
-            shared.leave(number);
-        });
-        if let Err(error) = spawned {
-            self.leave(number);
-            self.complaints.tell(&format!("no thread for a client: {error}"));
-            std::thread::sleep(EXHAUSTED);
-        }
-    }
-
-    fn leave(&self, number: u64) {
-        self.connections.lock().remove(&number);
-        self.left.notify_all();
     }
 }

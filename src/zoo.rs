@@ -56,8 +56,6 @@ listed! {
     EventForgotten,
     /// A new epoch does not remember the one that it follows.
     HistoryForgotten,
-    /// A member that is taken back while the array is open is durably in use before the log it missed is of no use.
-    ReturnedAtOnce,
     /// A rebuild puts a column on a member that has another one of the segment.
     TwoColumnsOnOneMember,
     /// The log enters chunks that no checkpoint lists.

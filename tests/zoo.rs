@@ -35,8 +35,11 @@ const BY_FAILURES: [(Bug, &str); 3] = [
 ];
 
 /// Bugs that a scenario shows sooner than the usual mix of faults does.
-const BY_SCENARIO: [(Bug, Scenario); 2] =
-    [(Bug::SwapCommits, Scenario::Members), (Bug::HistoryForgotten, Scenario::Members)];
+const BY_SCENARIO: [(Bug, Scenario); 3] = [
+    (Bug::SwapCommits, Scenario::Members),
+    (Bug::HistoryForgotten, Scenario::Members),
+    (Bug::PagesUnwritten, Scenario::Power),
+];
 
 /// The bugs to run: those that `PARITAS_ZOO` names, or all.
 fn chosen() -> Vec<Bug> {

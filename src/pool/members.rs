@@ -445,9 +445,7 @@ impl State {
         assert_eq!(record.state, MemberState::Out, "only who is out of use is taken back");
         reach(Mark::MemberReturned);
         let changed = Changed { from: (record.state, record.since), event: (EventKind::MemberBack, now) };
-        if !planted(Bug::ReturnedAtOnce) {
-            self.changed.insert(slot, changed);
-        }
+        self.changed.insert(slot, changed);
         (record.state, record.since) = (MemberState::Active, epoch);
         self.devices[usize::from(slot.0)] = Some(device);
         self.suspects.remove(&slot);

@@ -58,10 +58,10 @@ pub struct CreateOptions {
 /// What is done for an array besides serving it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Upkeep {
-    /// Members that are there again are in use again, and what is met on the way is healed; no more.
+    /// What is met on the way is healed, and no more.
     #[default]
     Nothing,
-    /// Members whose superblocks are gone are in use again, too; jobs run when they are asked for.
+    /// Members that were out of use and are there again are in use again; jobs run when they are asked for.
     OnDemand,
     /// And jobs run in the background, by themselves.
     Background,
@@ -202,8 +202,12 @@ pub async fn open(
     let core = assemble(env, &candidates, &election, &options)?;
     if !options.read_only {
         let nonce = core.nonce;
-        // Whatever is done for the array: what the log has on them alone would be cut without them.
-        core.stripes.pool.begin(election.epoch_seen, election.commit_seen, nonce, true);
+        core.stripes.pool.begin(
+            election.epoch_seen,
+            election.commit_seen,
+            nonce,
+            options.upkeep != Upkeep::Nothing,
+        );
         core.stripes.pool.settle().await?;
         core.sync_members();
     }

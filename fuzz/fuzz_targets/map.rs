@@ -9,7 +9,7 @@ use paritas::error::{Error, Result};
 use paritas::format::page::{Key, PAGE_ENTRIES, Page, TreeId, Value};
 use paritas::format::superblock::Root;
 use paritas::format::tables::Tombstone;
-use paritas::map::{MapUpdate, Overlay, PageSink, PageSource, Tree};
+use paritas::map::{MapUpdate, Overlay, PageSink, PageSource, Tree, Update};
 use paritas::types::{Column, Lba, Number, Place, Pointer, Row, SegmentId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -130,7 +130,7 @@ impl World {
         for at in lba.0..(lba.0 + blocks).min(BLOCKS) {
             self.number += 1;
             let (birth, pointer) = (Number(self.number), self.fresh());
-            let in_overlay = self.overlay.get(VOLUME, Lba(at)).and_then(|update| update.pointer);
+            let in_overlay = self.in_overlay(Lba(at), 1)[0].and_then(|update| update.pointer);
             assert_eq!(self.overlay.insert(VOLUME, Lba(at), birth, pointer), in_overlay);
             self.now.insert(Lba(at), (birth, pointer));
         }
@@ -140,15 +140,21 @@ impl World {
         self.number += 1;
         let blocks = blocks.min(BLOCKS - lba.0);
         let covered = |at: Lba| lba <= at && at.0 - lba.0 < blocks;
-        let in_overlay = |at| self.overlay.get(VOLUME, at).and_then(|update| update.pointer);
-        let expected: Vec<Pointer> = (lba.0..lba.0 + blocks).filter_map(|at| in_overlay(Lba(at))).collect();
+        let in_overlay = self.in_overlay(lba, blocks).into_iter().flatten();
+        let expected: Vec<Pointer> = in_overlay.filter_map(|update| update.pointer).collect();
         assert_eq!(self.overlay.trim(VOLUME, Number(self.number), lba, blocks), expected);
         self.now.retain(|at, _| !covered(*at));
     }
 
+    fn in_overlay(&self, lba: Lba, blocks: u64) -> Vec<Option<Update>> {
+        let mut seen = vec![None; usize::try_from(blocks).expect("few")];
+        self.overlay.look(VOLUME, lba, &mut seen);
+        seen
+    }
+
     /// What the layers above the tree and then the tree say.
     fn lookup(&self, lba: Lba) -> Option<(Number, Pointer)> {
-        if let Some(update) = self.overlay.get(VOLUME, lba) {
+        if let Some(update) = self.in_overlay(lba, 1)[0] {
             return update.pointer.map(|pointer| (update.birth, pointer));
         }
         let stored = block_on(self.tree().newest(lba)).expect("a sound tree");

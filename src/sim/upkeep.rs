@@ -119,11 +119,16 @@ impl Run {
             let (shard, shared) = (shard.clone(), self.shared.clone());
             let member = Candidate { device: Arc::new(disk), path: path(index) };
             life.executor.spawner().spawn(async move {
-                // It is one of those that fail.
+                // It is one of those that fail, and another one may have its place by now.
                 if let Err(error) = shard.return_member(slot, member).await
                     && !matches!(
                         error.kind(),
-                        Kind::Refused | Kind::ReadOnly | Kind::Closed | Kind::NoSpace | Kind::Io
+                        Kind::NotFound
+                            | Kind::Refused
+                            | Kind::ReadOnly
+                            | Kind::Closed
+                            | Kind::NoSpace
+                            | Kind::Io
                     )
                 {
                     shared.with(|shared| shared.fail(format!("operator returns {slot}: {error}")));

@@ -25,7 +25,7 @@ use crate::layout::{Geometry, default_chunk_blocks};
 use crate::limits::{CHUNK_BLOCKS_MAX, CHUNK_BLOCKS_MIN, CHUNKS_MAX, MEMBERS_MAX};
 use crate::log::{Log, Replayed, replay};
 use crate::map::{Catalog, PageCache, Tree};
-use crate::pool::{Candidate, Election, Pool, elect, erase_rings, new_member, read_rings};
+use crate::pool::{Candidate, Election, Pool, Witnesses, elect, erase_rings, new_member, read_rings};
 use crate::runtime::{Env, Owned, Signal, join_all};
 use crate::space::{Purpose, Segment, Space};
 use crate::stripe::{Stripes, View};
@@ -58,7 +58,8 @@ pub struct CreateOptions {
 /// What is done for an array besides serving it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Upkeep {
-    /// What is met on the way is healed, and no more.
+    /// What is met on the way is healed, and no more. Members that were out of use stay so, unless what the log has
+    /// may be on them alone: after a crash, they are in use again.
     #[default]
     Nothing,
     /// Members that were out of use and are there again are in use again; jobs run when they are asked for.
@@ -201,20 +202,17 @@ pub async fn open(
     }
     let core = assemble(env, &candidates, &election, &options)?;
     if !options.read_only {
-        let nonce = core.nonce;
-        core.stripes.pool.begin(
-            election.epoch_seen,
-            election.commit_seen,
-            nonce,
-            options.upkeep != Upkeep::Nothing,
-        );
+        // Of the log behind the last checkpoint they may have what nobody else has.
+        let take_back = options.upkeep != Upkeep::Nothing || election.newest.checkpoint.has_log();
+        let Election { epoch_seen, commit_seen, .. } = election;
+        core.stripes.pool.begin(epoch_seen, commit_seen, core.nonce, take_back);
         core.stripes.pool.settle().await?;
         core.sync_members();
     }
-    core.load(&election.in_use()).await?;
+    core.load(&election.witnesses()).await?;
     if !options.read_only {
         let last = &election.newest.checkpoint;
-        if last.generation > 0 && last.nonce != Nonce::NONE {
+        if last.generation > 0 && last.has_log() {
             core.stripes.pool.note(EventKind::Recovered, |event| event);
         }
         if core.stripes.pool.has_suspects() {
@@ -310,8 +308,8 @@ fn segment(record: &SegmentRecord, purpose: Purpose, sealed: bool) -> Segment {
 }
 
 impl Core {
-    /// Loads the tables and replays the log. `in_use` are the members that have missed nothing.
-    async fn load(&self, in_use: &BTreeSet<Slot>) -> Result<()> {
+    /// Loads the tables and replays the log, for whose end the witnesses answer.
+    async fn load(&self, witnesses: &Witnesses) -> Result<()> {
         let checkpoint = self.stripes.pool.superblock().checkpoint;
         let unsealed = self.load_segments(checkpoint.segments).await?;
         let volumes: Vec<VolumeRecord> =
@@ -330,14 +328,14 @@ impl Core {
         self.catalog.with(|slot| *slot = catalog);
         let starts = unsealed.clone();
         let again = unsealed.clone();
-        let mut replayed = replay(&self.stripes, &checkpoint, starts, &numbers, in_use).await?;
+        let mut replayed = replay(&self.stripes, &checkpoint, starts, &numbers, witnesses).await?;
         if replayed.is_unsure {
             reach(Mark::SecondLook);
             self.env.clock.sleep(SECOND_LOOK).await;
-            replayed = replay(&self.stripes, &checkpoint, again, &numbers, in_use).await?;
+            replayed = replay(&self.stripes, &checkpoint, again, &numbers, witnesses).await?;
         }
         if !replayed.doubts.is_empty() && !self.read_only {
-            self.may_go_on(in_use).await?;
+            self.may_go_on(&witnesses.in_use).await?;
         }
         reach_if(!replayed.doubts.is_empty(), Mark::HistoryDoubted);
         let moves = std::mem::take(&mut replayed.moves);

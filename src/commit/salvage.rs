@@ -239,6 +239,7 @@ fn unheard_of(env: &Env, candidates: &[Candidate], scan: &Scan, origin: Origin, 
         commit_seen: 0,
         recognised: BTreeSet::new(),
         blind: BTreeSet::new(),
+        informed: BTreeSet::new(),
         notes: Vec::new(),
     }
 }

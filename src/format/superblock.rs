@@ -172,6 +172,11 @@ impl Checkpoint {
             runway: Vec::new(),
         }
     }
+
+    /// Whether a log may follow: nobody has closed the array behind it.
+    pub fn has_log(&self) -> bool {
+        self.nonce != Nonce::NONE
+    }
 }
 
 /// Everything that one superblock slot holds.

@@ -2,14 +2,15 @@
 //!
 //! A record that was acknowledged as durable has a header on every member that its segment has a column on, and so
 //! has what is in the rows behind it. One member that shows something else proves that it never was: so where a member
-//! that was in use all the time answers, an end of the log is an end. Where nobody can answer for it, because members
-//! are away or their reads fail, the history of whoever writes there is in doubt.
+//! that was in use when it was written answers, an end of the log is an end. Where nobody can answer for it, because
+//! members are away or their reads fail, the history of whoever writes there is in doubt.
 //!
 //! Of a chunk of the runway nobody knows who else would answer for it, and most are free. One that cannot be read, on a
 //! member that otherwise answers, has a bad sector where most probably nothing is; only members that do not answer at
 //! all may hide a segment.
 
 use crate::format::superblock::ChunkAddress;
+use crate::pool::Witnesses;
 use crate::stripe::View;
 use crate::types::{Column, Number, Scheme, Slot, VolumeId};
 use crate::zoo::{Bug, Mark, planted, reach};
@@ -17,8 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Where nobody can answer for the end of the log.
 pub(super) struct Doubts<'a> {
-    /// Members that were in use when the newest superblock was written: they have missed nothing.
-    in_use: &'a BTreeSet<Slot>,
+    witnesses: &'a Witnesses,
     /// Members with chunks in the runway.
     listed: BTreeSet<Slot>,
     /// Those of them whose chunks could not all be read.
@@ -32,9 +32,9 @@ pub(super) struct Doubts<'a> {
 }
 
 impl<'a> Doubts<'a> {
-    pub(super) fn new(in_use: &'a BTreeSet<Slot>) -> Doubts<'a> {
+    pub(super) fn new(witnesses: &'a Witnesses) -> Doubts<'a> {
         Doubts {
-            in_use,
+            witnesses,
             listed: BTreeSet::new(),
             unread: BTreeSet::new(),
             silent: BTreeSet::new(),
@@ -49,9 +49,14 @@ impl<'a> Doubts<'a> {
         if !was_read && !planted(Bug::UnreadTaken) {
             self.unread.insert(address.slot);
         }
-        if !self.in_use.contains(&address.slot) {
+        if !self.answers_for(address.slot) {
             self.silent.insert(address.slot);
         }
+    }
+
+    /// Whether a member has all that was ever durable in the segments that it has a part of.
+    fn answers_for(&self, slot: Slot) -> bool {
+        self.witnesses.in_use.contains(&slot) || self.witnesses.informed.contains(&slot)
     }
 
     /// Members whose chunks of the runway could not all be read.
@@ -64,10 +69,10 @@ impl<'a> Doubts<'a> {
         self.silent.insert(slot);
     }
 
-    /// Whether one of these columns, which were read, lies on a member that has missed nothing.
+    /// Whether one of these columns, which were read, lies on a member that answers for it.
     pub(super) fn is_proven(&self, view: &View, columns: impl IntoIterator<Item = Column>) -> bool {
         let slots = columns.into_iter().filter_map(|column| view.columns[usize::from(column.0)]);
-        slots.into_iter().any(|address| self.in_use.contains(&address.slot)) || planted(Bug::UnreadTaken)
+        slots.into_iter().any(|address| self.answers_for(address.slot)) || planted(Bug::UnreadTaken)
     }
 
     /// A segment ends where only these columns could be read.
@@ -100,7 +105,7 @@ impl<'a> Doubts<'a> {
     fn hides_segment(&self, scheme: Scheme) -> bool {
         let width = usize::from(scheme.width());
         let hides = |silent: usize, listed: usize| silent > 0 && silent >= width.min(listed);
-        let in_use = |slots: &BTreeSet<Slot>| slots.intersection(self.in_use).count();
+        let in_use = |slots: &BTreeSet<Slot>| slots.intersection(&self.witnesses.in_use).count();
         hides(self.silent.len(), self.listed.len()) || hides(in_use(&self.silent), in_use(&self.listed))
     }
 }
@@ -114,6 +119,10 @@ mod tests {
         slots.iter().map(|slot| Slot(*slot)).collect()
     }
 
+    fn in_use(of: &[u8]) -> Witnesses {
+        Witnesses { in_use: slots(of), ..Witnesses::default() }
+    }
+
     fn at(slot: u8) -> ChunkAddress {
         ChunkAddress { slot: Slot(slot), chunk: Chunk(slot.into()) }
     }
@@ -124,7 +133,7 @@ mod tests {
 
     #[test]
     fn members_that_do_not_answer_hide_segments_that_are_no_wider() {
-        let all = slots(&[0, 1, 2, 3, 4, 5]);
+        let all = in_use(&[0, 1, 2, 3, 4, 5]);
         let mut doubts = Doubts::new(&all);
         (0..6).for_each(|slot| doubts.chunk(at(slot), slot > 1));
         assert_eq!(doubts.unread(), &slots(&[0, 1]));
@@ -141,7 +150,7 @@ mod tests {
     #[test]
     fn segments_that_were_opened_without_an_absent_member_are_narrower() {
         // Member 1 was evicted under this runway: what was written since lies on member 0 alone.
-        let zero = slots(&[0]);
+        let zero = in_use(&[0]);
         let mut doubts = Doubts::new(&zero);
         doubts.chunk(at(1), true);
         doubts.chunk(at(0), true);
@@ -153,12 +162,18 @@ mod tests {
 
     #[test]
     fn the_end_of_a_segment_is_proven_by_one_member_that_missed_nothing() {
-        let two = slots(&[1, 2]);
+        let two = in_use(&[1, 2]);
         let scheme = Scheme::new(2, 1).expect("valid");
         let view = View { segment: SegmentId(1), scheme, columns: vec![Some(at(0)), Some(at(1)), None] };
         let mut doubts = Doubts::new(&two);
         doubts.end(&view, vec![Column(0), Column(1)]);
         assert_eq!(lost(&doubts, 2, 1), None);
+        // Member 0 was evicted; it was there until then, if it knows of the checkpoint.
+        let informed = Witnesses { informed: slots(&[0]), ..two.clone() };
+        let mut answered = Doubts::new(&informed);
+        answered.chunk(at(0), true);
+        answered.end(&view, vec![Column(0)]);
+        assert_eq!(lost(&answered, 2, 1), None);
         doubts.end(&view, vec![Column(0)]);
         assert_eq!(lost(&doubts, 2, 1), Some(Number(8)));
         assert_eq!(lost(&doubts, 4, 1), Some(Number(8)), "its segments may be as narrow");

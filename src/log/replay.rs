@@ -10,13 +10,14 @@ use super::doubts::Doubts;
 use crate::error::Result;
 use crate::format::record::{Change, HeaderPart, Interval, Owner, Record};
 use crate::format::superblock::{Checkpoint, ChunkAddress};
+use crate::pool::Witnesses;
 use crate::runtime::join_all;
 use crate::stripe::{Found, Stripes, View};
 use crate::types::{
-    Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, Scheme, SegmentId, Sequence, Slot, VolumeId,
+    Column, Epoch, Lba, Nonce, Number, Place, Pointer, Row, Scheme, SegmentId, Sequence, VolumeId,
 };
 use crate::zoo::{Bug, Mark, planted, reach};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// First blocks of chunks that are read at once.
 const READS_AT_ONCE: usize = 64;
@@ -122,7 +123,7 @@ impl Group {
 
 /// Replays the log behind `checkpoint`. `unsealed` are the segments of its table that may have grown, with
 /// the row at which replay goes on; `volumes` the scheme of each volume and the number up to which the trees have it;
-/// `in_use` the members that have missed nothing that the newest superblock knows of.
+/// `witnesses` the members that answer for where it ends.
 ///
 /// # Errors
 /// When a record contradicts itself.
@@ -131,15 +132,15 @@ pub async fn replay(
     checkpoint: &Checkpoint,
     unsealed: Vec<(View, Row)>,
     volumes: &BTreeMap<VolumeId, (Scheme, Number)>,
-    in_use: &BTreeSet<Slot>,
+    witnesses: &Witnesses,
 ) -> Result<Replayed> {
     let mut replayed = Replayed { next_sequence: checkpoint.next_sequence, ..Replayed::default() };
-    if checkpoint.nonce == Nonce::NONE {
+    if !checkpoint.has_log() {
         reach(Mark::LogClosed);
         return Ok(replayed);
     }
     let errors = stripes.pool.read_errors();
-    let mut doubts = Doubts::new(in_use);
+    let mut doubts = Doubts::new(witnesses);
     let mut starts = unsealed;
     starts.extend(runway(stripes, checkpoint, &mut doubts).await);
     for slot in doubts.unread().clone() {
@@ -242,7 +243,7 @@ pub async fn retell(
     }
     let mut groups: Vec<Group> = groups.into_values().rev().collect();
     // Whoever salvages takes what can be read.
-    let nobody = BTreeSet::new();
+    let nobody = Witnesses::default();
     let mut doubts = Doubts::new(&nobody);
     for (&volume, &(number, opening)) in volumes {
         follow(stripes, &mut groups, volume, number, Some(opening), &mut doubts, &mut replayed).await?;

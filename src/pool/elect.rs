@@ -50,11 +50,28 @@ pub struct Election {
     pub recognised: BTreeSet<Slot>,
     /// Those of `members` that may have a newer superblock, which cannot be read.
     pub blind: BTreeSet<Slot>,
+    /// Those of `members` whose own superblocks have the newest checkpoint.
+    pub informed: BTreeSet<Slot>,
     /// Devices left alone.
     pub notes: Vec<Note>,
 }
 
+/// Members that answer for the end of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Witnesses {
+    /// Those in use when the newest superblock was written: they have missed nothing.
+    pub in_use: BTreeSet<Slot>,
+    /// Those that may have been evicted since, and were in use behind the newest checkpoint, as they have it. Segments are
+    /// given up when one of their members is evicted: so it has all that was ever durable in those of its own.
+    pub informed: BTreeSet<Slot>,
+}
+
 impl Election {
+    /// Who answers for what follows the newest checkpoint.
+    pub fn witnesses(&self) -> Witnesses {
+        Witnesses { in_use: self.in_use(), informed: &self.informed - &self.recognised }
+    }
+
     /// Slots in use whose device is there, superblocks included.
     pub fn present(&self) -> BTreeSet<Slot> {
         let in_use = self.in_use().into_iter();
@@ -218,16 +235,20 @@ pub fn elect(found: &[Found], want: Option<Uuid>) -> Result<Election> {
             }
         }
     }
+    let has_newest = |index: usize| {
+        let own = newest_of[index].map(|head| (head.checkpoint.generation, head.checkpoint.nonce));
+        own == Some((newest.checkpoint.generation, newest.checkpoint.nonce))
+    };
+    let those = |says: &dyn Fn(usize) -> bool| {
+        let members = (0..=u8::MAX).map(Slot).zip(&members);
+        members.filter(|(_, index)| index.is_some_and(says)).map(|(slot, _)| slot).collect()
+    };
     Ok(Election {
         epoch_seen: heads.iter().map(|head| head.epoch).max().unwrap_or_default(),
         commit_seen: heads.iter().map(|head| head.commit).max().unwrap_or_default(),
         newest: newest.clone(),
-        blind: (0..=u8::MAX)
-            .map(Slot)
-            .zip(&members)
-            .filter(|(_, candidate)| candidate.is_some_and(|index| found[index].is_blind))
-            .map(|(slot, _)| slot)
-            .collect(),
+        blind: those(&|index| found[index].is_blind),
+        informed: those(&has_newest),
         members,
         recognised: BTreeSet::new(),
         notes,

@@ -215,6 +215,31 @@ fn behind_a_clean_close_nothing_is_missing_whoever_is_away() {
     assert_eq!((flush(&life, weak), flush(&life, strong)), (Ok(Number(1)), Ok(Number(1))));
 }
 
+// Metadata is stronger than the weak volume: both members that hold it may be evicted, and the array is still written. An
+// opening without upkeep left them out of use, cut what the log had on them alone, and named it as lost.
+#[test]
+fn what_is_in_the_log_of_members_that_were_evicted_is_found_by_whatever_opening() {
+    let scene = Scene::new((1, 1), 16, &[120; 4]);
+    let life = scene.open();
+    let three = Scheme::new(1, 2).expect("valid");
+    let strong = life.run(async move |shard| shard.create_volume("strong", three, 64).await).expect("made");
+    let weak = life.volume("weak", 64);
+    life.write(weak, 0, 8, 1);
+    life.flush(weak);
+    let segment = life.segment(weak, 0);
+    let columns = life.shard.core().stripes().view(segment).expect("in the table").columns;
+    columns.iter().flatten().for_each(|address| scene.disks[usize::from(address.slot.0)].vanish());
+    life.write(strong, 0, 8, 2);
+    life.flush(strong);
+    assert_eq!(life.shard.core().stripes().pool.active().len(), 2);
+    life.kill();
+    scene.disks.iter().for_each(SimDisk::come_back);
+    let life = scene.open();
+    life.expect(weak, 0, 8, 1);
+    life.expect(strong, 0, 8, 2);
+    assert_eq!(life.shard.damage(), []);
+}
+
 // A member came back; an opening took it into use and died before its checkpoint; then the only other one was away. The
 // newest superblock said of the member that it was in use, and so it answered for the end of a log that it had missed.
 #[test]

@@ -61,8 +61,8 @@ pub struct Election {
 pub struct Witnesses {
     /// Those in use when the newest superblock was written: they have missed nothing.
     pub in_use: BTreeSet<Slot>,
-    /// Those that may have been evicted since, and were in use behind the newest checkpoint, as they have it. Segments are
-    /// given up when one of their members is evicted: so it has all that was ever durable in those of its own.
+    /// Those that may have been evicted since, and were in use behind the newest checkpoint, as they have it.
+    /// Segments are given up when one of their members is evicted: so it has all that was ever durable in its own.
     pub informed: BTreeSet<Slot>,
 }
 

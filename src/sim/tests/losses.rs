@@ -215,8 +215,8 @@ fn behind_a_clean_close_nothing_is_missing_whoever_is_away() {
     assert_eq!((flush(&life, weak), flush(&life, strong)), (Ok(Number(1)), Ok(Number(1))));
 }
 
-// Metadata is stronger than the weak volume: both members that hold it may be evicted, and the array is still written. An
-// opening without upkeep left them out of use, cut what the log had on them alone, and named it as lost.
+// Metadata is stronger than the weak volume: both members that hold it may be evicted, and the array is still written.
+// An opening without upkeep left them out of use, cut what the log had on them alone, and named it as lost.
 #[test]
 fn what_is_in_the_log_of_members_that_were_evicted_is_found_by_whatever_opening() {
     let scene = Scene::new((1, 1), 16, &[120; 4]);

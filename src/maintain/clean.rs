@@ -116,9 +116,11 @@ impl Cleaner {
     async fn round(&mut self, core: &Core, shortage: Shortage) -> Result<Step> {
         let Some(_cleaning) = core.begin_cleaning() else { return Ok(Step::Rest) };
         let (changes, before) = (core.changes(), Room::of(core));
+        if shortage == Shortage::Critical {
+            core.leave_idle();
+        }
         let mut chosen = self.choose(core, Need::Some);
         if chosen.is_empty() && shortage == Shortage::Critical {
-            core.leave_idle();
             // Live counts are as of the last checkpoint, and what is dead is not free before the next.
             if core.may_free() {
                 core.checkpoint().await?;

@@ -26,7 +26,7 @@
 //! | [`commit`] | the order: data, then records, then roots |
 //! | [`maintain`] | rebuild |
 //! | [`volume`] | what a user holds |
-//! | [`frontend`] | volumes for others, behind features: `nbd`, `fuse` |
+//! | [`frontend`] | volumes for others, behind features: `nbd`, `fuse`, `ublk` |
 //! | [`sim`] | the other world: simulated members, faults, crashes, oracle |
 //! | [`zoo`] | bugs that are planted to measure the simulator |
 //!

@@ -18,13 +18,18 @@ static POOL: Mutex<Vec<BytesMut>> = Mutex::new(Vec::new());
 pub struct Frame(BytesMut);
 
 impl Frame {
+    /// A frame, with whatever is in there: of no meaning before somebody wrote to it.
+    pub fn from_pool() -> Frame {
+        let free = POOL.lock().pop();
+        Frame(free.unwrap_or_else(more))
+    }
+
     /// A frame that holds these bytes.
     ///
     /// # Panics
     /// When they are not [`BLOCK`] many.
     pub fn copy_of(bytes: &[u8]) -> Frame {
-        let free = POOL.lock().pop();
-        let mut frame = Frame(free.unwrap_or_else(more));
+        let mut frame = Frame::from_pool();
         frame.0.copy_from_slice(bytes);
         frame
     }

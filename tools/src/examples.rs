@@ -57,7 +57,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "paritas attach array:mail",
             "paritas attach array:mail --sector 512 --read-only",
-            "paritas attach array:mail --means fuse",
+            "paritas attach array:mail --means ublk",
         ],
     ),
     ("detach", &["paritas detach /dev/loop7"]),

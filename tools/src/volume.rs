@@ -75,6 +75,10 @@ fn device(name: &str, caller: &Caller) -> Option<PathBuf> {
 }
 
 fn resize(args: &VolumeArgs, size: u64, consent: Consent, caller: &Caller) -> Result<Report, Failure> {
+    if let Caller::Elsewhere(remote) = caller {
+        // Before anything is changed: a device that goes on with the old size would lose what is cut off under it.
+        remote.devices().may_resize(&args.volume.volume)?;
+    }
     caller.confirm(consent, || {
         let (volume, _) = glance_at_volume(args, caller).filter(|(_, now)| *now > size)?;
         Some(format!("cut {volume} off at {}? What lies behind that is lost", show_size(size)))

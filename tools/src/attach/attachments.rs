@@ -8,7 +8,7 @@
 use super::backing::Backing;
 use super::means::{self, Means};
 use super::place::{Place, make_folder};
-use super::{fuse, nbd, users};
+use super::{fuse, nbd, ublk, users};
 use paritas::error::{Error, Kind, Result};
 use paritas::volume::Volume;
 use serde_json::{Value, json};
@@ -146,6 +146,14 @@ impl Attachments {
         self.by_name.values().map(|attachment| attachment.told.clone()).collect()
     }
 
+    /// Whether a volume may get another size: its device, if it has one, must learn of it.
+    ///
+    /// # Errors
+    /// As [`Backing::may_resize`].
+    pub(crate) fn may_resize(&self, volume: &str) -> Result<()> {
+        self.by_name.get(volume).map_or(Ok(()), |attachment| attachment.backing.may_resize())
+    }
+
     /// Tells the device of a volume that it has another size now.
     ///
     /// # Errors
@@ -198,6 +206,7 @@ fn attach(volume: &Volume, file: &Path, wish: Wish) -> Result<Attachment> {
     let mut failures: Vec<String> = Vec::new();
     for means in means::usable(wish.means)? {
         let made: Result<Box<dyn Backing>> = match means {
+            Means::Ublk => ublk::make(volume, file, sector, read_only).map(|made| Box::new(made) as _),
             Means::Nbd => nbd::make(volume, file, sector, read_only).map(|made| Box::new(made) as _),
             Means::Fuse => fuse::make(volume, file, sector, read_only).map(|made| Box::new(made) as _),
         };
@@ -228,5 +237,6 @@ pub(crate) fn clear(file: &Path) -> Result<()> {
     }
     fuse::clear(file)?;
     nbd::clear(file)?;
+    ublk::clear(file)?;
     fs::remove_file(file).map_err(failed)
 }

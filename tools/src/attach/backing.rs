@@ -18,6 +18,14 @@ pub(crate) trait Backing: Send {
     /// [`Kind::Io`](paritas::error::Kind::Io) when it cannot be flushed. It is still there then.
     fn end(&mut self) -> Result<()>;
 
+    /// Whether it can be told that the volume has another size.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](paritas::error::Kind::Refused), with what to do instead; [`Kind::Io`](paritas::error::Kind::Io).
+    fn may_resize(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Tells the device that the volume has so many bytes now.
     ///
     /// # Errors

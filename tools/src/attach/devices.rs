@@ -73,6 +73,14 @@ impl Devices {
         self.state().attachments.list().is_empty()
     }
 
+    /// Whether a volume may get another size: see [`Attachments::may_resize`].
+    ///
+    /// # Errors
+    /// Its.
+    pub(crate) fn may_resize(&self, volume: &str) -> Result<()> {
+        self.state().attachments.may_resize(volume)
+    }
+
     /// Tells the device of a volume, if it is one, that it has another size now.
     ///
     /// # Errors

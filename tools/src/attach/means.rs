@@ -1,6 +1,6 @@
 //! What the kernel offers to make a block device of a volume.
 
-use super::nbd;
+use super::{nbd, ublk};
 use clap::ValueEnum;
 use paritas::error::{Error, Kind, Result};
 use std::fs::File;
@@ -10,13 +10,11 @@ use std::path::{Path, PathBuf};
 /// Where programs of the system lie that are not in everybody's path.
 const SYSTEM: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
-/// Where one sees that a kernel has ublk. It would be better than both; but the crate for it, libublk, needs one at run
-/// time, bitmaps, whose licence (MPL) asks more than this program's.
-const UBLK: &str = "dev/ublk-control";
-
 /// By what a device is made. The best comes first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Means {
+    /// A device that the kernel asks this program for
+    Ublk,
     /// The kernel's NBD client
     Nbd,
     /// A file of a FUSE mount, and a loop device on it
@@ -27,6 +25,7 @@ impl Means {
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Means::Ublk => "ublk",
             Means::Nbd => "nbd",
             Means::Fuse => "fuse",
         }
@@ -35,6 +34,7 @@ impl Means {
     /// What keeps it from being used here.
     fn lacks(self, system: &System) -> Vec<String> {
         match self {
+            Means::Ublk => system.lacks_ublk(),
             Means::Nbd => system.lacks_client(),
             Means::Fuse => system.lacks_fuse(),
         }
@@ -56,6 +56,7 @@ pub(crate) fn usable(wish: Option<Means>) -> Result<Vec<Means>> {
     let system = System {
         root: "/".into(),
         has_losetup: program("losetup").is_some(),
+        ublk: ublk::may_resize(),
         client: nbd::family().map(|_| ()),
         is_root: rustix::process::geteuid().is_root(),
     };
@@ -67,31 +68,46 @@ struct System {
     /// Where its devices are.
     root: PathBuf,
     has_losetup: bool,
+    /// What the kernel says of its ublk: whether a device may get another size.
+    ublk: io::Result<bool>,
     /// What the kernel says of its NBD client.
     client: io::Result<()>,
     is_root: bool,
 }
 
 fn usable_on(wish: Option<Means>, system: &System) -> Result<Vec<Means>> {
-    let all = wish.map_or_else(|| Means::value_variants().to_vec(), |only| vec![only]);
+    let all = wish.map_or_else(|| system.best_first(), |only| vec![only]);
     let looked: Vec<(Means, Vec<String>)> = all.iter().map(|means| (*means, means.lacks(system))).collect();
     let usable: Vec<Means> =
         looked.iter().filter(|(_, lacks)| lacks.is_empty()).map(|(means, _)| *means).collect();
     if !usable.is_empty() {
         return Ok(usable);
     }
-    let mut tried: Vec<String> =
+    let tried: Vec<String> =
         looked.iter().map(|(means, lacks)| format!("{}: {}", means.name(), lacks.join("; "))).collect();
-    if wish.is_none() {
-        let seen = if system.root.join(UBLK).exists() { "there, but" } else { "not there, and" };
-        tried.push(format!("ublk: {seen} not used by this version"));
-    }
     let text =
         format!("no block device can be made here. {}. `paritas serve` needs none of this", tried.join(". "));
     Err(Error::new(Kind::Refused, text))
 }
 
 impl System {
+    /// All means. A device that could not get another size comes after those that can.
+    fn best_first(&self) -> Vec<Means> {
+        let mut all = Means::value_variants().to_vec();
+        if matches!(self.ublk, Ok(false)) {
+            all.sort_by_key(|means| *means == Means::Ublk);
+        }
+        all
+    }
+
+    fn lacks_ublk(&self) -> Vec<String> {
+        let missing = match &self.ublk {
+            Ok(_) => return Vec::new(),
+            Err(error) => advice(error, "ublk_drv"),
+        };
+        vec![format!("the kernel's ublk: {missing}")]
+    }
+
     fn lacks_client(&self) -> Vec<String> {
         let missing = match &self.client {
             Ok(()) if self.is_root => return Vec::new(),
@@ -119,17 +135,16 @@ impl System {
 fn lack(root: &Path, device: &str, module: &str) -> Option<String> {
     let opened = File::options().read(true).write(true).open(root.join(device));
     let error = opened.err()?;
-    let advice = match error.kind() {
-        ErrorKind::PermissionDenied => "must be run by root".into(),
-        _ => format!("modprobe {module}, or a kernel that has it"),
-    };
-    Some(format!("/{device}: {} ({advice})", plain(&error)))
+    Some(format!("/{device}: {}", advice(&error, module)))
 }
 
-fn plain(error: &io::Error) -> String {
+/// What an error means, and what to do.
+fn advice(error: &io::Error, module: &str) -> String {
     match error.kind() {
-        ErrorKind::NotFound => "not there".into(),
-        _ => error.to_string(),
+        ErrorKind::PermissionDenied => format!("{error} (must be run by root)"),
+        ErrorKind::NotFound => format!("not there (modprobe {module}, or a kernel that has it)"),
+        ErrorKind::Unsupported => error.to_string(),
+        _ => format!("{error} (modprobe {module}, or a kernel that has it)"),
     }
 }
 
@@ -141,6 +156,7 @@ mod tests {
         System {
             root: root.into(),
             has_losetup: false,
+            ublk: Err(ErrorKind::NotFound.into()),
             client: Err(ErrorKind::NotFound.into()),
             is_root: true,
         }
@@ -157,7 +173,7 @@ mod tests {
             "/dev/loop-control: not there (modprobe loop",
             "install util-linux",
             "client: not there (modprobe nbd",
-            "ublk: not there, and not used",
+            "the kernel's ublk: not there (modprobe ublk_drv",
         ] {
             assert!(nothing.contains(part), "{nothing}");
         }
@@ -167,8 +183,10 @@ mod tests {
         let some = text(&system, None);
         assert!(!some.contains("/dev/fuse") && some.contains("/dev/loop-control"), "{some}");
         assert!(!some.contains("losetup"), "{some}");
-        std::fs::write(root.path().join(UBLK), "").expect("made");
-        assert!(text(&system, None).contains("ublk: there, but not used"));
+        system.ublk = Err(ErrorKind::PermissionDenied.into());
+        assert!(text(&system, Some(Means::Ublk)).contains("must be run by root"));
+        system.ublk = Err(io::Error::new(ErrorKind::Unsupported, "it is too old"));
+        assert!(text(&system, None).contains("the kernel's ublk: it is too old."));
         let only = text(&system, Some(Means::Fuse));
         assert!(!only.contains("NBD"), "what was not wished for is not missed: {only}");
         system.client = Err(io::Error::other("it is too old"));
@@ -190,8 +208,13 @@ mod tests {
         system.client = Ok(());
         assert_eq!(usable(&system, None), [Means::Nbd, Means::Fuse]);
         assert_eq!(usable(&system, Some(Means::Fuse)), [Means::Fuse]);
+        system.ublk = Ok(true);
+        assert_eq!(usable(&system, None), [Means::Ublk, Means::Nbd, Means::Fuse]);
+        system.ublk = Ok(false);
+        assert_eq!(usable(&system, None), [Means::Nbd, Means::Fuse, Means::Ublk], "no other size");
+        assert_eq!(usable(&system, Some(Means::Ublk)), [Means::Ublk]);
         system.has_losetup = false;
-        assert_eq!(usable(&system, None), [Means::Nbd]);
+        assert_eq!(usable(&system, None), [Means::Nbd, Means::Ublk]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`claims`], [`users`] | devices that are to go, and who uses them |
 //! | [`backing`] | what stands behind a device |
 //! | [`fuse`], [`loops`] | a file of a FUSE mount, and a loop device on it |
+//! | [`ublk`] | a device that the kernel asks the server for |
 //! | [`nbd`], [`netlink`], [`guard`] | the kernel's NBD client, how it is asked, and who tells it of a server's death |
 //! | [`attachments`], [`devices`] | the volumes of an open array that are devices, and who asks for them |
 //! | [`daemon`], [`descriptors`] | a server in the background |
@@ -26,6 +27,7 @@ mod means;
 mod nbd;
 mod netlink;
 mod place;
+mod ublk;
 mod users;
 
 pub(crate) use attachments::Wish;
@@ -39,6 +41,7 @@ use crate::control::{find_for_device, make_run_folder, sweep};
 use crate::outcome::{Failure, Report};
 use paritas::volume;
 use serde_json::{Value, json};
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -85,9 +88,13 @@ fn begin(args: &cli::Attach) -> Result<Report, Failure> {
 }
 
 pub(crate) fn detach(args: &cli::Detach, caller: &Caller) -> Result<Report, Failure> {
-    // As the kernel names it, whatever it is called here.
-    let device = std::fs::canonicalize(&args.device)
-        .map_err(|error| Failure::refused(format!("{}: {error}", args.device.display())))?;
+    let missing = |error: io::Error| Failure::refused(format!("{}: {error}", args.device.display()));
+    // As the kernel names it, whatever it is called here. One whose server died may have lost its name.
+    let device = std::fs::canonicalize(&args.device).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => std::path::absolute(&args.device),
+        _ => Err(error),
+    });
+    let device = device.map_err(missing)?;
     match caller {
         Caller::Elsewhere(remote) => remote.devices().detach(&device)?,
         Caller::Here => clear(&device)?,

@@ -8,11 +8,12 @@ use super::backing::Backing;
 use super::claims::{self, attribute, wait_for};
 use super::guard::Guard;
 use super::netlink::{Attributes, Family};
+use super::place::lock_unserved;
 use super::users;
-use paritas::error::{Error, Kind, Result};
+use paritas::error::{Error, Result};
 use paritas::frontend::nbd::server::Link;
 use paritas::volume::Volume;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ pub(crate) fn family() -> io::Result<Family> {
 /// Makes a device of a volume; `file` is the volume's file.
 ///
 /// # Errors
-/// [`Kind::Io`]; no device is left then.
+/// [`Kind::Io`](paritas::error::Kind::Io); no device is left then.
 pub(crate) fn make(volume: &Volume, file: &Path, sector: u32, read_only: bool) -> Result<Client> {
     let failed = |error: io::Error| Error::io(format!("the kernel's NBD client: {error}"));
     let kept = |error: io::Error| Error::io(format!("{}: {error}", file.display()));
@@ -192,18 +193,10 @@ fn release(device: &Path, index: u32, flush: bool) -> Result<()> {
 /// Takes away what a server that died has left of a volume's file: its device.
 ///
 /// # Errors
-/// [`Kind::Busy`] when it is served still; [`Kind::Refused`] when somebody uses it; [`Kind::Io`].
+/// `Kind::Busy` when it is served still, or somebody uses it; `Kind::Io`.
 pub(crate) fn clear(file: &Path) -> Result<()> {
     let failed = |error: io::Error| Error::io(format!("{}: {error}", file.display()));
-    let lock = File::open(file).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let text = format!("{} is served by another process", file.display());
-            return Err(Error::new(Kind::Busy, text));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
+    let _lock = lock_unserved(file)?;
     for device in users::names(Path::new("/sys/block")).map(|name| Path::new("/dev").join(name)) {
         if file_of(&device).as_deref() != Some(file) {
             continue;
@@ -226,6 +219,7 @@ pub(crate) fn clear(file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paritas::error::Kind;
 
     #[test]
     fn what_is_no_device_of_the_client_has_no_file_and_no_name() {

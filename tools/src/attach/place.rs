@@ -1,9 +1,10 @@
 //! Where servers keep what their devices need: in the run folder, never in one of the user's.
 
 use super::users;
+use paritas::error::{Error, Kind, Result};
 use paritas::types::Uuid;
 use std::fmt::Write;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,22 @@ pub(crate) fn file_naming(folder: &Path, device: &Path) -> Option<PathBuf> {
         .filter(is_plain)
         .filter(|path| fs::read(path).is_ok_and(|text| text == device.as_os_str().as_encoded_bytes()));
     named.next()
+}
+
+/// Locks the file of a volume whose server died: one that lives has it locked.
+///
+/// # Errors
+/// [`Kind::Busy`] when it is served still; [`Kind::Io`].
+pub(crate) fn lock_unserved(file: &Path) -> Result<File> {
+    let failed = |error: std::io::Error| Error::io(format!("{}: {error}", file.display()));
+    let lock = File::open(file).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(Kind::Busy, format!("{} is served by another process", file.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// Makes a folder, and those above it, that only this user may look into.

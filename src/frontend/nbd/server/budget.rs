@@ -3,7 +3,7 @@
 //! Invariant: what is lent and not given back is never more than there is; whoever was refused is rung when
 //! something comes back.
 
-use super::bell::Bell;
+use crate::frontend::bell::Bell;
 use parking_lot::Mutex;
 use std::sync::Arc;
 

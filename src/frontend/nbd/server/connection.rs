@@ -8,7 +8,6 @@
 //! - Nothing waits for the client without a limit of time, but for its next request.
 
 use super::Shared;
-use super::bell::Bell;
 use super::budget::Lease;
 use super::connections::Connections;
 use super::input::{Input, Payload};
@@ -17,6 +16,7 @@ use super::listen::Socket;
 use super::output::Output;
 use super::perform::{Failed, Outcome, perform};
 use super::stream::Stream;
+use crate::frontend::bell::Bell;
 use crate::frontend::nbd::negotiate::{Agreed, Negotiation, Step};
 use crate::frontend::nbd::reply;
 use crate::frontend::nbd::request::{Command, Header, parse};

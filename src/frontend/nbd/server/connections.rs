@@ -1,9 +1,9 @@
 //! All connections of a server: what they may have together, how they begin and how they end.
 
-use super::bell::Bell;
 use super::budget::Budget;
 use super::limits::Limits;
 use super::listen::Socket;
+use crate::frontend::bell::Bell;
 use crate::frontend::complaints::Complaints;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;

@@ -11,11 +11,11 @@
 //! - What takes long is for the connection's thread, as large replies and encryption do, and what failed, of which it
 //!   tells people.
 
-use super::bell::Bell;
 use super::budget::Lease;
 use super::output::Output;
 use super::perform::{Failed, Outcome};
 use super::stream::Stream;
+use crate::frontend::bell::Bell;
 use crate::frontend::nbd::reply;
 use crate::frontend::nbd::request::Header;
 use crate::frontend::nbd::wire::Mode;

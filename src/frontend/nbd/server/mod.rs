@@ -4,7 +4,6 @@
 //! the engine has answered: so one that is slow, greedy or hostile blocks itself alone. What all of them together may
 //! have is in [`Limits`].
 
-mod bell;
 mod budget;
 mod connection;
 mod connections;
@@ -25,8 +24,8 @@ pub use tls::Certificates;
 
 use super::negotiate::{self, Tls};
 use crate::error::{Error, Result};
+use crate::frontend::bell::Bell;
 use crate::volume::{Array, Volume};
-use bell::Bell;
 use connections::Connections;
 use listen::{Listener, Socket};
 use rustix::event::{PollFd, PollFlags, poll};

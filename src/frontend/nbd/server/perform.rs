@@ -1,16 +1,14 @@
 //! What requests do to a volume.
 
-use crate::device::Aligned;
 use crate::error::{Error, Kind};
 use crate::frontend::nbd::reply::Run;
 use crate::frontend::nbd::request::Command;
 use crate::frontend::nbd::wire::Errno;
+use crate::frontend::zeros::write_zeros;
 use crate::types::BLOCK_U64;
 use crate::volume::Volume;
 use bytes::Bytes;
 
-/// Zeros that are written in one go.
-const ZEROS: usize = 1 << 20;
 /// Extents of one reply.
 const EXTENTS: usize = 2048;
 /// Steps of one command that prepares a read: it is a hint.
@@ -81,19 +79,6 @@ async fn carry_out(volume: &Volume, command: Command, payload: Bytes) -> Result<
 
 async fn flush_if(volume: &Volume, durable: bool) -> Result<(), Error> {
     if durable { volume.flush_async().await } else { Ok(()) }
-}
-
-/// Zeros that take space, so that overwriting them never fails for want of it.
-async fn write_zeros(volume: &Volume, mut offset: u64, mut length: u64) -> Result<(), Error> {
-    let zeros = Aligned::zeroed(ZEROS).freeze();
-    while length > 0 {
-        let skip = usize::try_from(offset % BLOCK_U64).expect("less than a block");
-        let piece = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS - skip);
-        volume.write_async(offset, zeros.slice(skip..skip + piece)).await?;
-        offset += piece as u64;
-        length -= piece as u64;
-    }
-    Ok(())
 }
 
 /// The engine keeps the map in memory, and no data: that part of the map is read.

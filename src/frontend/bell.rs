@@ -15,18 +15,18 @@ const ASLEEP: u8 = 1;
 const RUNG: u8 = 2;
 
 /// Rung by anybody, heard by the one thread that waits for it.
-pub(super) struct Bell {
+pub(crate) struct Bell {
     event: OwnedFd,
     state: AtomicU8,
 }
 
 impl Bell {
-    pub(super) fn new() -> io::Result<Arc<Bell>> {
+    pub(crate) fn new() -> io::Result<Arc<Bell>> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Arc::new(Bell { event, state: AtomicU8::new(AWAKE) }))
     }
 
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
             // It fails only when it has been rung 2^64 times without anybody listening.
             let _heard = rustix::io::write(&self.event, &1u64.to_ne_bytes()).is_ok();
@@ -34,7 +34,7 @@ impl Bell {
     }
 
     /// Whether to sleep, until the descriptor can be read: not when it was rung meanwhile.
-    pub(super) fn lie_down(&self) -> bool {
+    pub(crate) fn lie_down(&self) -> bool {
         let asleep = self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
         if asleep.is_err() {
             self.state.store(AWAKE, Ordering::Release);
@@ -44,7 +44,7 @@ impl Bell {
 
     /// After a sleep; `heard` when the descriptor could be read. Whoever rings may not have come to its write: then
     /// the next sleep is a short one, which hears it.
-    pub(super) fn wake_up(&self, heard: bool) {
+    pub(crate) fn wake_up(&self, heard: bool) {
         self.state.store(AWAKE, Ordering::Release);
         if heard {
             let _silent = rustix::io::read(&self.event, &mut [0; 8]).is_err();

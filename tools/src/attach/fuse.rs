@@ -25,7 +25,7 @@ pub(crate) struct LoopOverFile {
 /// [`Kind::Io`]; nothing is left then.
 pub(crate) fn make(volume: &Volume, file: &Path, sector: u32, read_only: bool) -> Result<LoopOverFile> {
     let mut mount = Mount::new(volume, file, read_only, |text| tracing::warn!("{text}"))?;
-    match loops::make(file, sector, read_only) {
+    match look(file).and_then(|()| loops::make(file, sector, read_only)) {
         Ok(device) => Ok(LoopOverFile { device, mount }),
         Err(error) => {
             mount.unmount()?;
@@ -55,11 +55,15 @@ impl Backing for LoopOverFile {
     }
 
     fn resize(&self, _: u64) -> Result<()> {
-        // The kernel remembers a size until it is asked for.
-        let path = self.mount.path();
-        fs::metadata(path).map_err(|error| Error::io(format!("{}: {error}", path.display())))?;
+        look(self.mount.path())?;
         loops::resize(&self.device)
     }
+}
+
+/// Lets the kernel learn how large the file is. It remembers that until it is asked for, and a loop device before Linux 6.16
+/// does not ask.
+fn look(file: &Path) -> Result<()> {
+    fs::metadata(file).map(|_| ()).map_err(|error| Error::io(format!("{}: {error}", file.display())))
 }
 
 /// Takes away what a server that died has left of a volume's file: its loop device and its mount.

@@ -13,7 +13,7 @@ use paritas::error::{Error, Kind, Result};
 use paritas::frontend::ublk::server::{Control, Disk, Terms, features};
 use paritas::frontend::ublk::wire::{Info, feature};
 use paritas::volume::Volume;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,9 @@ fn finish(device: &Path, sector: u32, file: &mut File) -> Result<()> {
         let text = format!("{} has {found:?} for {name}, and not {wanted}", device.display());
         return Err(Error::io(text));
     }
+    // The engine writes in the order of its log, and reads what it is asked for: another order only costs.
+    let queue = Path::new("/sys/block").join(device.file_name().unwrap_or_default()).join("queue");
+    let _slower = fs::write(queue.join("scheduler"), "none").is_err();
     file.set_len(0).and_then(|()| file.write_all(device.as_os_str().as_bytes())).map_err(failed)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn serve(ring: &mut Ring, tasks: &mut Tasks, bell: &Bell, depth: u16)
         let asleep = bell.lie_down();
         let entered = ring.enter(asleep);
         if asleep {
-            bell.wake_up(ring.has_heard());
+            bell.wake_up(false);
         }
         entered?;
     }

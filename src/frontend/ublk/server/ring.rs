@@ -31,8 +31,6 @@ pub(super) struct Ring {
     bell: Arc<Bell>,
     /// Whether the kernel watches the bell.
     is_listening: bool,
-    /// The bell rang since the last sleep.
-    heard: bool,
     came: VecDeque<(u16, i32)>,
 }
 
@@ -47,7 +45,7 @@ impl Ring {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let entries = u32::from(depth) * 2;
         let ring = builder.build(entries)?;
-        Ok(Ring { ring, file, bell, is_listening: false, heard: false, came: VecDeque::new() })
+        Ok(Ring { ring, file, bell, is_listening: false, came: VecDeque::new() })
     }
 
     /// Asks for a request, or answers one and asks for the next, with the next call.
@@ -76,6 +74,11 @@ impl Ring {
             self.push(&watch.build().user_data(BELL).into());
             self.is_listening = true;
         }
+        let queue = self.ring.submission();
+        if !sleep && queue.is_empty() && !queue.taskrun() {
+            return Ok(());
+        }
+        drop(queue);
         let entered = self.ring.submit_and_wait(usize::from(sleep));
         match entered.as_ref().err().and_then(Errno::from_io_error) {
             None | Some(Errno::INTR | Errno::AGAIN | Errno::BUSY) => {}
@@ -83,8 +86,8 @@ impl Ring {
         }
         for entry in self.ring.completion() {
             if entry.user_data() == BELL {
+                // Each ring is told once: what the event has counted need not be read.
                 self.is_listening = cqueue::more(entry.flags());
-                self.heard = true;
                 if entry.result() < 0 {
                     return Err(io::Error::from_raw_os_error(entry.result().wrapping_neg()));
                 }
@@ -94,11 +97,6 @@ impl Ring {
             }
         }
         Ok(())
-    }
-
-    /// Whether the bell rang since this was asked.
-    pub(super) fn has_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
     }
 
     /// A request that came, with what the kernel says to that.

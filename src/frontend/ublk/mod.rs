@@ -10,11 +10,11 @@
 //! | [`perform`] | what requests do to a volume, and errors as the kernel has them |
 //! | [`server`] | devices that are made and taken away, and the thread that serves one |
 //!
-//! **Durability and ordering** are those of [`volume`](crate::volume): a flush answers for every write that was answered
-//! before it. The device has a volatile cache, and writes that bypass it.
+//! **Durability and ordering** are those of [`volume`](crate::volume): a flush answers for every write that was
+//! answered before it. The device has a volatile cache, and writes that bypass it.
 //!
-//! **Alignment.** Requests begin and end at sectors of 512 or 4096 bytes, as the device was made. Blocks that are written
-//! in part are the engine's affair: of two requests that write parts of one block both last.
+//! **Alignment.** Requests begin and end at sectors of 512 or 4096 bytes, as the device was made. Blocks that are
+//! written in part are the engine's affair: of two requests that write parts of one block both last.
 //!
 //! **Death of the server.** The kernel offers to keep a device for the next server (`UBLK_F_USER_RECOVERY`), and to ask
 //! that one what the first has not answered. Nobody asks for that here. Writes that were answered and not flushed are

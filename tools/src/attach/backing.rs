@@ -21,7 +21,8 @@ pub(crate) trait Backing: Send {
     /// Whether it can be told that the volume has another size.
     ///
     /// # Errors
-    /// [`Kind::Refused`](paritas::error::Kind::Refused), with what to do instead; [`Kind::Io`](paritas::error::Kind::Io).
+    /// [`Kind::Refused`](paritas::error::Kind::Refused), with what to do instead;
+    /// [`Kind::Io`](paritas::error::Kind::Io).
     fn may_resize(&self) -> Result<()> {
         Ok(())
     }

@@ -60,8 +60,8 @@ impl Backing for LoopOverFile {
     }
 }
 
-/// Lets the kernel learn how large the file is. It remembers that until it is asked for, and a loop device before Linux 6.16
-/// does not ask.
+/// Lets the kernel learn how large the file is. It remembers that until it is asked for, and a loop device before
+/// Linux 6.16 does not ask.
 fn look(file: &Path) -> Result<()> {
     fs::metadata(file).map(|_| ()).map_err(|error| Error::io(format!("{}: {error}", file.display())))
 }

@@ -150,8 +150,8 @@ fn stop(index: u32) -> Result<()> {
     Control::open().and_then(|mut control| control.stop(index)).map_err(failed)
 }
 
-/// Deletes the entry of a device that is stopped, if it still has this mark. Whoever has the device open keeps the entry
-/// until that ends.
+/// Deletes the entry of a device that is stopped, if it still has this mark. Whoever has the device open keeps the
+/// entry until that ends.
 fn delete(index: u32, mark: u64) -> Result<()> {
     let is_gone = || info_of(index, mark).is_ok_and(|found| found.is_none());
     if is_gone() {

@@ -109,7 +109,8 @@ impl Control {
         self.ask(wire::Control::Resize, device, Vec::new(), size >> SECTOR_BITS).map(|_| ())
     }
 
-    /// Asks for something, with bytes for the kernel to read or to write, and waits until it is done. Returns the bytes.
+    /// Asks for something, with bytes for the kernel to read or to write, and waits until it is done. Returns the
+    /// bytes.
     fn ask(
         &mut self,
         control: wire::Control,

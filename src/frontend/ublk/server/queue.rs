@@ -1,8 +1,8 @@
 //! The thread of a device: it takes requests, begins them, answers those that are done, and sleeps when there is
 //! nothing of that. It never waits for the engine.
 //!
-//! There is one, and one call of the kernel for each round of it: what is answered goes to the kernel with the call that
-//! waits for what comes next. What is in flight is bounded by the requests that the kernel has for the device.
+//! There is one, and one call of the kernel for each round of it: what is answered goes to the kernel with the call
+//! that waits for what comes next. What is in flight is bounded by the requests that the kernel has for the device.
 
 use super::ring::Ring;
 use super::tasks::Tasks;

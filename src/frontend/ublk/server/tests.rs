@@ -1,5 +1,5 @@
-//! The kernel's part is played by the test: its file is an ordinary one, where it writes descriptors, and where the bytes
-//! of requests lie as in the kernel's.
+//! The kernel's part is played by the test: its file is an ordinary one, where it writes descriptors, and where the
+//! bytes of requests lie as in the kernel's.
 
 use super::*;
 use crate::error::Kind;

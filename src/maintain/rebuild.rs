@@ -83,12 +83,15 @@ impl Rebuild<'_> {
     async fn run(&mut self) -> Result<()> {
         // What could not be completed is not tried again before the members change.
         let mut hopeless = BTreeSet::new();
-        let mut tried = None;
+        let (mut tried, mut before) = (None, None);
         while self.is_needed() && !self.gait.is_over() {
             self.core.settle_lacking().await?;
             let mut work = self.lacking();
             work.retain(|lacking| !hopeless.contains(&lacking.segment));
-            if work.is_empty() {
+            // Where there are fewer members than a scheme has columns, whatever is written meanwhile lacks some, too.
+            let now = (self.done.columns, self.core.stripes().pool.identity().epoch);
+            let is_vain = before.replace(now) == Some(now);
+            if work.is_empty() || is_vain {
                 // What was dead before the last checkpoint is free by now: there may be room where there was none.
                 let cramped = std::mem::take(&mut self.cramped);
                 if cramped.is_empty() || tried.replace(self.done.columns) == Some(self.done.columns) {

@@ -5,7 +5,7 @@ use crate::commit::Upkeep;
 use crate::format::superblock::{JobKind, MemberState};
 use crate::maintain::Pace;
 use crate::sim::Rot;
-use crate::types::{BLOCK_U64, Slot, VolumeId};
+use crate::types::{BLOCK_U64, Scheme, Slot, VolumeId};
 use std::time::Duration;
 
 /// An array with a volume of so many blocks of write 1.
@@ -283,4 +283,30 @@ fn a_member_may_come_back_at_any_moment_of_a_rebuild() {
         life.expect(id, 20, 230, 1);
     }
     assert!(met > 20, "{met}");
+}
+
+// Where a scheme has more columns than there are members, whatever is written lacks some, and was new work for the
+// rebuild: it never ended while somebody wrote. Where that was the cleaner, for which its checkpoints were news, the two
+// went on by themselves for ever (seed 200053115).
+#[test]
+fn a_rebuild_without_members_enough_ends_whatever_is_written_meanwhile() {
+    let scene = Scene::new((1, 1), 16, &[120; 3]);
+    let life = scene.open();
+    let three = Scheme::new(1, 2).expect("sound");
+    let id = life.run(async move |shard| shard.create_volume("three", three, 4000).await).expect("made");
+    life.write(id, 0, 100, 1);
+    life.flush(id);
+    scene.disks[2].vanish();
+    life.write(id, 0, 1, 2);
+    life.flush(id);
+    let rebuild = life.start(async move |shard| shard.rebuild(Pace::default()).await);
+    for lba in 0..100 {
+        life.write(id, lba, 1, 3);
+        life.flush(id);
+        if let Some(rebuilt) = rebuild.take() {
+            assert!(rebuilt.expect("ended").missing > 0, "there is no third member");
+            return;
+        }
+    }
+    panic!("it goes on as long as somebody writes");
 }

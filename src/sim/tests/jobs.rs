@@ -286,7 +286,7 @@ fn a_member_may_come_back_at_any_moment_of_a_rebuild() {
 }
 
 // Where a scheme has more columns than there are members, whatever is written lacks some, and was new work for the
-// rebuild: it never ended while somebody wrote. Where that was the cleaner, for which its checkpoints were news, the two
+// rebuild: it never ended while somebody wrote. Where that was the cleaner, for which its checkpoints were news, they
 // went on by themselves for ever (seed 200053115).
 #[test]
 fn a_rebuild_without_members_enough_ends_whatever_is_written_meanwhile() {

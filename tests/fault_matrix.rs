@@ -330,9 +330,14 @@ const MATRIX: &[Fault] = &[
         seen: "nothing; it gets what it missed",
         proofs: &[
             Seeds("member returned"),
+            Seeds("member returned while open"),
             Test("tools/tests/members.rs", "a_member_that_comes_back_gets_only_what_it_missed"),
+            Test(
+                "tools/tests/control.rs",
+                "a_member_that_is_there_again_is_taken_back_while_the_array_is_served",
+            ),
         ],
-        gap: "only at an opening",
+        gap: "by itself only at an opening; at once by `paritas online`",
     },
     Fault {
         id: "F23",
